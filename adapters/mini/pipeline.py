@@ -1,0 +1,1 @@
+from bind2gen import ImageBindUnCLIPPipeline  # noqa: F401  (diffusers looks the class up here)

@@ -1,0 +1,91 @@
+"""bind2gen: one embedding space for text, pictures, video and sound (ImageBind), and generators driven by it.
+
+The names below load on first use (PEP 562), so that ``import bind2gen`` and the command line's help need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .adapter import EmbeddingAdapter
+    from .arithmetic import blend, gap_shift, match_norm, normalize, slerp, subtract
+    from .bundled import bundled_path
+    from .errors import Bind2GenError, Bind2GenWarning
+    from .imagebind.checkpoint import convert_checkpoint, load_official_checkpoint
+    from .imagebind.config import HUGE, TINY, ImageBindConfig
+    from .imagebind.model import ImageBindModel, ImageBindOutput
+    from .imagebind.processor import ImageBindProcessor
+    from .modality import MODALITIES
+    from .pipeline import ImageBindUnCLIPPipeline
+
+__all__ = [
+    "HUGE",
+    "MODALITIES",
+    "TINY",
+    "Bind2GenError",
+    "Bind2GenWarning",
+    "EmbeddingAdapter",
+    "ImageBindConfig",
+    "ImageBindModel",
+    "ImageBindOutput",
+    "ImageBindProcessor",
+    "ImageBindUnCLIPPipeline",
+    "blend",
+    "bundled_path",
+    "convert_checkpoint",
+    "gap_shift",
+    "load_official_checkpoint",
+    "match_norm",
+    "normalize",
+    "slerp",
+    "subtract",
+]
+
+_HOMES: dict[str, str] = {  # public name -> the module that defines it
+    "HUGE": "imagebind.config",
+    "MODALITIES": "modality",
+    "TINY": "imagebind.config",
+    "Bind2GenError": "errors",
+    "Bind2GenWarning": "errors",
+    "EmbeddingAdapter": "adapter",
+    "ImageBindConfig": "imagebind.config",
+    "ImageBindModel": "imagebind.model",
+    "ImageBindOutput": "imagebind.model",
+    "ImageBindProcessor": "imagebind.processor",
+    "ImageBindUnCLIPPipeline": "pipeline",
+    "blend": "arithmetic",
+    "bundled_path": "bundled",
+    "convert_checkpoint": "imagebind.checkpoint",
+    "gap_shift": "arithmetic",
+    "load_official_checkpoint": "imagebind.checkpoint",
+    "match_norm": "arithmetic",
+    "normalize": "arithmetic",
+    "slerp": "arithmetic",
+    "subtract": "arithmetic",
+}
+
+# diffusers loads components given as ["bind2gen", class] only if the package also shows their base classes.
+_BASES: dict[str, str] = {
+    "ModelMixin": "diffusers",
+    "PreTrainedModel": "transformers",
+    "ProcessorMixin": "transformers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _BASES:
+        return getattr(importlib.import_module(_BASES[name]), name)
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,91 @@
+"""The command line: parse, call, print. Nothing here or in the argument parsers imports torch.
+
+Exit codes: 0 done; 1 an input, a model or the machine cannot do it; 2 the command line itself is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import Bind2GenError
+from . import convert, embed, generate, info
+from .arguments import Parser, UsageError
+from .reporting import one_line, quiet_libraries
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130  # 130: what shells report for Ctrl-C
+DEBUG_VARIABLE = "BIND2GEN_DEBUG"
+COMMANDS = (generate, embed, convert, info)
+
+
+def build_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="bind2gen",
+        description="Sound, pictures, text and video into one embedding space, and pictures out of it.",
+        epilog="Exit codes: 0 done; 1 an input, a model or the machine cannot do it; 2 wrong command line. "
+        f"Set {DEBUG_VARIABLE}=1 for tracebacks.",
+    )
+    parser.add_argument("--version", action="version", version=f"bind2gen {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; default is those of the process.
+
+    Returns:
+        The exit code. Help, version and wrong command lines leave by :class:`SystemExit`, as argparse does.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # file names need not be valid in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
+    args = build_parser().parse_args(argv)
+    if getattr(args, "json", False) and not sys.stderr.isatty():
+        args.quiet = True  # a machine reads: no bars in its log
+    try:
+        with quiet_libraries():
+            args.run(args)
+            sys.stdout.flush()
+        return 0
+    except UsageError as error:
+        return _fail(args, error, USAGE)
+    except Bind2GenError as error:
+        return _fail(args, error, FAILED)
+    except KeyboardInterrupt:
+        return _fail(args, "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:  # names that no file can have, disks that fail
+        where = f"{str(error.filename)[:200]}: " if error.filename is not None else ""
+        return _fail(args, f"{where}{error.strerror or error}", FAILED)
+    except MemoryError:
+        return _fail(args, "out of memory; try a smaller --batch-size or fewer inputs", FAILED)
+    except Exception as error:  # noqa: BLE001  (users get one line, never a traceback)
+        kind = type(error).__name__
+        if kind == "OutOfMemoryError":  # torch's, which need not be imported here
+            return _fail(args, "the device is out of memory; try a smaller --batch-size or --device cpu", FAILED)
+        advice = f"set {DEBUG_VARIABLE}=1 for the traceback"
+        return _fail(args, f"unexpected {kind}: {one_line(error)}; {advice}", FAILED)
+
+
+def _fail(args: object, message: object, code: int) -> int:
+    """One line on stderr; with ``--json`` also a document on stdout, so that a machine always finds one."""
+    if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
+        traceback.print_exc()
+    text = one_line(message)
+    if getattr(args, "json", False):
+        print(json.dumps({"error": text, "exit_code": code}))
+    print(f"bind2gen: error: {text}", file=sys.stderr)
+    return code

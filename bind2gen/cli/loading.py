@@ -1,0 +1,190 @@
+"""Models by name, folder or hub id, on the device and in the dtype asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..bundled import INDEX, bundled_names, bundled_path
+from ..errors import Bind2GenError, HostError
+from .arguments import DEFAULT_MODEL, UsageError
+from .hub import check_hub, is_hub_id
+from .reporting import one_line, progress, quiet_hub, quiet_models
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..imagebind.model import ImageBindModel
+    from ..imagebind.processor import ImageBindProcessor
+    from ..pipeline import ImageBindUnCLIPPipeline
+
+ENCODER_PART, PROCESSOR_PART = "imagebind", "processor"  # folders of a saved pipeline
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which models to load.
+
+    Attributes:
+        label: what users call it; goes into pictures and embedding files. Holds no folders of this machine.
+        source: local folder or hub id of the pipeline.
+        imagebind: encoder that was asked for apart from the pipeline, or None.
+        whole: the pipeline has an encoder of its own.
+    """
+
+    label: str
+    source: str
+    imagebind: str | None
+    whole: bool
+
+
+def choose_model(model: str, imagebind: str | None, *, needs_pipeline: bool = True) -> ModelChoice:
+    """Find out what ``--model`` and ``--imagebind`` name, before any weights are read.
+
+    Args:
+        needs_pipeline: False where the encoder is enough (``embed``).
+
+    Raises:
+        Bind2GenError: no such folder, no pipeline in it, hub out of reach.
+        UsageError: a host without an encoder, and no ``--imagebind``.
+    """
+    if imagebind is not None and not Path(imagebind).exists() and not is_hub_id(imagebind):
+        raise HostError(f"--imagebind {imagebind}: no such file or folder, and no hub id like owner/name")
+    if imagebind is not None and is_hub_id(imagebind):
+        check_hub(imagebind, "--imagebind")
+    if imagebind is not None and not needs_pipeline:
+        return ModelChoice(_label(imagebind), imagebind, imagebind, whole=False)
+    bundled = model == DEFAULT_MODEL or model in bundled_names()  # a folder of that name is ./mini
+    if not bundled and not Path(model).exists() and not is_hub_id(model):
+        known = ", ".join(bundled_names()) or "none"
+        raise HostError(f"--model {model}: no such folder, no hub id like owner/name, no bundled model ({known})")
+    source = str(bundled_path(model)) if bundled else model
+    if is_hub_id(source):
+        check_hub(source, "--model")
+    whole = bool(_index(source).get(ENCODER_PART, [None])[0])
+    if not whole and imagebind is None:
+        raise UsageError(f"--model {model} has no ImageBind encoder of its own: add --imagebind PATH_OR_ID")
+    label = _label(source) if imagebind is None else f"{_label(source)} + {_label(imagebind)}"
+    return ModelChoice(label, source, imagebind, whole)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is cuda, mps or cpu, the first there is.
+
+    Raises:
+        UsageError: no device of that kind exists at all.
+        Bind2GenError: this machine has none.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+    try:
+        device = torch.device(name)
+    except (RuntimeError, ValueError):
+        device = None
+    if device is None or device.type not in there:
+        raise UsageError(f"--device: wanted auto, cpu, cuda, cuda:NUMBER or mps, got {name!r}")
+    found = ", ".join(kind for kind, is_there in there.items() if is_there)
+    if not there[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise Bind2GenError(f"--device {name}: this machine has no such device; found {found}")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` is float16 on cuda, float32 elsewhere (CPUs are slow in half precision, MPS overflows)."""
+    import torch
+
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return getattr(torch, name)
+
+
+def load_pipeline(
+    choice: ModelChoice, *, modalities: list[str], device: torch.device, dtype: torch.dtype, quiet: bool
+) -> ImageBindUnCLIPPipeline:
+    """The pipeline, on its device; its own progress bar is off."""
+    with quiet_models(quiet=quiet), progress("load", total=3, quiet=quiet) as bar:
+        from ..pipeline import ImageBindUnCLIPPipeline  # seconds: torch, diffusers, transformers
+
+        bar.update()
+        if choice.imagebind is None:
+            with _one_reason(choice.source):
+                pipe = ImageBindUnCLIPPipeline.from_pretrained(choice.source, dtype=dtype)
+        else:
+            pipe = ImageBindUnCLIPPipeline.from_host(
+                choice.source, imagebind=choice.imagebind, modalities=modalities, dtype=dtype
+            )
+        bar.update()
+        pipe.to(device)
+        pipe.set_progress_bar_config(disable=True)
+        bar.update()
+    return pipe
+
+
+def load_encoder(
+    choice: ModelChoice, *, modalities: list[str], device: torch.device, dtype: torch.dtype, quiet: bool
+) -> tuple[ImageBindModel, ImageBindProcessor]:
+    """The encoder and its front ends alone, with no more towers than are needed."""
+    with quiet_models(quiet=quiet), progress("load", total=3, quiet=quiet) as bar:
+        from ..imagebind.model import ImageBindModel
+        from ..imagebind.processor import ImageBindProcessor
+        from ..pipeline import load_imagebind
+
+        bar.update()
+        if choice.imagebind is None:
+            with _one_reason(choice.source):
+                model = ImageBindModel.from_pretrained(
+                    choice.source, subfolder=ENCODER_PART, modalities=modalities, dtype=dtype
+                )
+                processor = ImageBindProcessor.from_pretrained(choice.source, subfolder=PROCESSOR_PART)
+        else:
+            model = load_imagebind(choice.imagebind, modalities=modalities, dtype=dtype)
+            saved = (Path(choice.imagebind) / "processor_config.json").is_file()
+            processor = ImageBindProcessor.from_pretrained(choice.imagebind) if saved else None
+            processor = processor or ImageBindProcessor.for_config(model.config)
+        bar.update()
+        model.to(device).eval()
+        bar.update()
+    return model, processor
+
+
+class _one_reason:
+    """Turns what the loaders of diffusers and transformers raise into one line that names the model."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, Bind2GenError) or not isinstance(error, Exception):
+            return
+        raise HostError(f"{self.source}: cannot be loaded ({type(error).__name__}: {one_line(error)[:300]})") from error
+
+
+def _label(source: str) -> str:
+    return source if is_hub_id(source) else Path(source).resolve().name
+
+
+def _index(source: str) -> dict:
+    """model_index.json of a folder or hub id."""
+    path = Path(source) / INDEX
+    if is_hub_id(source):
+        from huggingface_hub import hf_hub_download
+
+        with _one_reason(source), quiet_hub(quiet=True):
+            path = Path(hf_hub_download(source, INDEX))
+    if not path.is_file():
+        raise HostError(f"--model {source}: wanted a folder with {INDEX}, found none")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise HostError(f"--model {source}: {INDEX} cannot be read ({one_line(error)})") from error
+    if not isinstance(values, dict):
+        raise HostError(f"--model {source}: {INDEX} is not a diffusers index")
+    return {name: value for name, value in values.items() if isinstance(value, list) and value}

@@ -1,0 +1,105 @@
+"""What users see: progress bars, one-line messages, and silence from the libraries below."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import Bind2GenWarning
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+MAX_MESSAGE = 600  # characters
+
+
+def one_line(message: object) -> str:
+    """A message on one line, without control characters."""
+    text = " ".join(str(message).split())
+    text = "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else "?" for c in text)
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+
+
+def progress(name: str, *, total: int | None, quiet: bool) -> tqdm:
+    """A bar on stderr that goes when it is done, so that a later message stands on a line of its own."""
+    from tqdm import tqdm
+
+    return tqdm(desc=name, total=total, disable=quiet, leave=False, file=sys.stderr, dynamic_ncols=True)
+
+
+class _OwnLines(logging.Handler):
+    """Warnings that bind2gen logs (the licence of the official weights) as single lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"bind2gen: note: {one_line(record.getMessage())}")
+
+
+def say(line: str) -> None:
+    """One line on stderr that does not tear a progress bar."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Within the block: bind2gen's warnings and log lines as single lines, everybody else's not at all."""
+    root, own = logging.getLogger(), logging.getLogger("bind2gen")
+    silent, lines = logging.NullHandler(), _OwnLines(logging.WARNING)
+    root.addHandler(silent)  # without any handler Python prints warnings of loggers on stderr
+    own.addHandler(lines)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", Bind2GenWarning)
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        finally:
+            root.removeHandler(silent)
+            own.removeHandler(lines)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if issubclass(category, Bind2GenWarning):
+        say(f"bind2gen: warning: {one_line(message)}")
+
+
+@contextmanager
+def quiet_hub(*, quiet: bool) -> Iterator[None]:
+    """Within the block: no log lines of the hub's client; its download bars stay unless ``quiet``."""
+    from huggingface_hub import logging as hub_logging
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    level, downloads = hub_logging.get_verbosity(), not are_progress_bars_disabled()
+    hub_logging.set_verbosity(logging.CRITICAL)
+    (disable_progress_bars if quiet else enable_progress_bars)()
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(level)
+        (enable_progress_bars if downloads else disable_progress_bars)()
+
+
+@contextmanager
+def quiet_models(*, quiet: bool) -> Iterator[None]:
+    """Within the block: no bars and no advice from diffusers and transformers, and the hub as in :func:`quiet_hub`."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity(logging.CRITICAL)
+        library.disable_progress_bar()  # that of transformers switches the hub's bars off, so the hub's turn is next
+    try:
+        with quiet_hub(quiet=quiet):
+            yield
+    finally:
+        for library, level, bar in before:
+            library.set_verbosity(level)
+            if bar:
+                library.enable_progress_bar()

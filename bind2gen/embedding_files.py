@@ -1,0 +1,138 @@
+"""Embeddings on disk: ``.npz``, ``.safetensors`` or ``.json``, all with the names of the inputs beside the vectors."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .atomic import written_whole
+from .errors import EmptyInputError, InputError, NonFiniteError, ShapeError, UnreadableError
+
+INPUTS = "_inputs"  # in npz: array "audio" (N, D) float32 and array "audio_inputs" (N,) of names
+DETAILS = "details"
+
+
+@dataclass(frozen=True)
+class EmbeddingSet:
+    """Embeddings of some inputs.
+
+    Attributes:
+        vectors: modality -> (N, D) float32, unit norm.
+        inputs: modality -> N names, of files or the texts themselves.
+        details: how they were made: model, version.
+    """
+
+    vectors: Mapping[str, np.ndarray]
+    inputs: Mapping[str, list[str]]
+    details: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not self.vectors:
+            raise EmptyInputError("embeddings: wanted at least one modality, got none")
+        if set(self.vectors) != set(self.inputs):
+            raise InputError(f"embeddings of {sorted(self.vectors)}, but names of {sorted(self.inputs)}")
+        for modality, array in self.vectors.items():
+            if array.ndim != 2 or array.dtype != np.float32 or len(array) != len(self.inputs[modality]):
+                names = len(self.inputs[modality])
+                raise ShapeError(f"{modality}: wanted ({names}, D) float32, got {array.shape} {array.dtype}")
+            if not np.isfinite(array).all():
+                raise NonFiniteError(f"{modality}: wanted finite embeddings, found NaN or infinity")
+
+
+def save_embeddings(path: str | os.PathLike[str], embeddings: EmbeddingSet) -> None:
+    """Write embeddings; the suffix says in which form. The file appears whole or not at all.
+
+    Raises:
+        InputError: the suffix is none of :data:`FORMATS`.
+        Bind2GenError: the system refuses to write there.
+    """
+    save = _format(path)[0]
+    with written_whole(path) as temporary:
+        save(temporary, embeddings)
+
+
+def load_embeddings(path: str | os.PathLike[str]) -> EmbeddingSet:
+    """Read what :func:`save_embeddings` wrote.
+
+    Raises:
+        InputError: unknown suffix.
+        UnreadableError: no such file, or it is not of that form.
+    """
+    load = _format(path)[1]
+    try:
+        return load(Path(path))
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  (each of the three readers has a tree of errors of its own)
+        raise UnreadableError(f"{path}: cannot be read as embeddings ({type(error).__name__}: {error})") from error
+
+
+def _save_npz(path: Path, embeddings: EmbeddingSet) -> None:
+    arrays: dict[str, Any] = dict(embeddings.vectors)
+    arrays |= {f"{name}{INPUTS}": np.array(names, dtype=np.str_) for name, names in embeddings.inputs.items()}
+    np.savez(path, **{DETAILS: np.array(json.dumps(dict(embeddings.details)))}, **arrays)
+
+
+def _load_npz(path: Path) -> EmbeddingSet:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    details = json.loads(str(arrays.pop(DETAILS)))
+    inputs = {name.removesuffix(INPUTS): arrays.pop(name).tolist() for name in list(arrays) if name.endswith(INPUTS)}
+    return EmbeddingSet(arrays, inputs, details)
+
+
+def _save_safetensors(path: Path, embeddings: EmbeddingSet) -> None:
+    from safetensors.numpy import save_file
+
+    metadata = {f"{name}{INPUTS}": json.dumps(names) for name, names in embeddings.inputs.items()}
+    metadata[DETAILS] = json.dumps(dict(embeddings.details))
+    # safetensors stores memory as it lies, so a transposed view would come back scrambled.
+    save_file({name: np.ascontiguousarray(array) for name, array in embeddings.vectors.items()}, path, metadata)
+
+
+def _load_safetensors(path: Path) -> EmbeddingSet:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    inputs = {name: json.loads(metadata[f"{name}{INPUTS}"]) for name in vectors}
+    return EmbeddingSet(vectors, inputs, json.loads(metadata[DETAILS]))
+
+
+def _save_json(path: Path, embeddings: EmbeddingSet) -> None:
+    # float32 -> Python float -> shortest decimal -> float32 is exact.
+    rows = {
+        name: {"inputs": list(embeddings.inputs[name]), "vectors": array.tolist()}
+        for name, array in embeddings.vectors.items()
+    }
+    path.write_text(json.dumps({DETAILS: dict(embeddings.details), "embeddings": rows}) + "\n", encoding="utf-8")
+
+
+def _load_json(path: Path) -> EmbeddingSet:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    rows = values["embeddings"]
+    vectors = {name: np.array(row["vectors"], dtype=np.float32) for name, row in rows.items()}
+    return EmbeddingSet(vectors, {name: row["inputs"] for name, row in rows.items()}, values[DETAILS])
+
+
+Saver = Callable[[Path, EmbeddingSet], None]
+Loader = Callable[[Path], EmbeddingSet]
+FORMATS: dict[str, tuple[Saver, Loader]] = {
+    ".npz": (_save_npz, _load_npz),
+    ".safetensors": (_save_safetensors, _load_safetensors),
+    ".json": (_save_json, _load_json),
+}
+
+
+def _format(path: str | os.PathLike[str]) -> tuple[Saver, Loader]:
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(f"{path}: wanted a file ending in {', '.join(FORMATS)}, got {suffix or 'no suffix'!r}")
+    return FORMATS[suffix]

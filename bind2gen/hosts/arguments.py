@@ -1,0 +1,58 @@
+"""Arguments that every picture host takes, checked before anything slow runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+MAX_IMAGES = 1000  # an input
+
+
+def check_numbers(host: Any, noise_level: int, num_inference_steps: int, num_images: int, guidance: float) -> None:
+    """Refuse numbers outside of what the host's two noise schedules and its memory allow.
+
+    Raises:
+        InputError: naming the number, its range and what came.
+    """
+    limits = {
+        "noise_level": (noise_level, 0, host.image_noising_scheduler.config.num_train_timesteps - 1),
+        "num_inference_steps": (num_inference_steps, 1, host.scheduler.config.num_train_timesteps),
+        "num_images_per_prompt": (num_images, 1, MAX_IMAGES),
+    }
+    for name, (value, low, high) in limits.items():
+        if not isinstance(value, int) or not low <= value <= high:
+            raise InputError(f"{name}: wanted a whole number in {low}..{high}, got {value!r}")
+    if not isinstance(guidance, int | float) or not math.isfinite(guidance):
+        raise InputError(f"guidance_scale: wanted a finite number, got {guidance!r}")
+
+
+def check_words(output_type: str, callback_inputs: Sequence[str], known_inputs: Sequence[str]) -> None:
+    """Refuse an output type that diffusers would silently replace, and tensors that no callback can get.
+
+    Raises:
+        InputError: naming what is known.
+    """
+    if output_type not in OUTPUT_TYPES:
+        raise InputError(f"output_type: wanted one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
+    if unknown := sorted(set(callback_inputs) - set(known_inputs)):
+        raise InputError(f"callback_on_step_end_tensor_inputs: {unknown} not among {', '.join(known_inputs)}")
+
+
+def check_generator(generator: Any, pictures: int) -> None:
+    """Refuse anything but None, one generator, or a list with one for each of the ``pictures``.
+
+    Raises:
+        InputError: naming both counts, or the type that came.
+    """
+    wanted = f"generator: wanted a torch.Generator, or a list of {pictures} (one a picture)"
+    if isinstance(generator, list) and len(generator) != pictures:
+        raise InputError(f"{wanted}, got {len(generator)}")
+    for one in generator if isinstance(generator, list) else [generator]:
+        if one is not None and not isinstance(one, torch.Generator):
+            raise InputError(f"{wanted}, got {type(one).__name__}")

@@ -1,0 +1,247 @@
+"""Stable unCLIP (diffusers' StableUnCLIPImg2ImgPipeline) and its quirks, one named function each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.utils.torch_utils import randn_tensor
+
+from ..errors import HostError, InputError, ShapeError
+from ..slots import check_width
+
+PARTS = (
+    "feature_extractor", "image_encoder", "image_normalizer", "image_noising_scheduler",
+    "tokenizer", "text_encoder", "unet", "scheduler", "vae",
+)  # fmt: skip
+OPTIONAL_PARTS = ("feature_extractor", "image_encoder")  # ImageBind takes their place
+CALLBACK_TENSORS = ("latents", "prompt_embeds", "class_labels")
+
+Generators = torch.Generator | list[torch.Generator] | None
+StepCallback = Callable[[Any, int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]
+
+
+# ---- fit ----
+
+
+def host_width(host: Any) -> int:
+    """Width of the image embeddings that a host takes, from its UNet; checked against its image normaliser.
+
+    Raises:
+        HostError: the UNet is not conditioned on projected class embeddings, or the two disagree.
+    """
+    config, name = host.unet.config, type(host).__name__
+    if config.get("class_embed_type") != "projection" or not config.get("projection_class_embeddings_input_dim"):
+        raise HostError(f"{name}: wanted a UNet conditioned on image embeddings (unCLIP), this one is not")
+    width = config.projection_class_embeddings_input_dim // 2  # the other half is the noise level
+    found = host.image_normalizer.mean.shape[-1]
+    if found != width:
+        raise HostError(f"{name}: the UNet takes embeddings of width {width}, its image_normalizer {found}")
+    return width
+
+
+def check_host(host: Any, embed_dim: int) -> None:
+    """Refuse a host that cannot take embeddings of width ``embed_dim``.
+
+    Raises:
+        HostError: naming both widths, and the variant where it is a known one.
+    """
+    check_width(getattr(host, "name_or_path", "") or type(host).__name__, embed_dim, host_width(host))
+
+
+# ---- what the host expects of embeddings and prompts ----
+
+
+def host_norm(host: Any) -> float:
+    """Length of a typical embedding in the host's training data: E||x||^2 = sum(mean^2 + std^2).
+
+    The host was trained on raw embeddings and standardises them itself; a vector of another length is off its data.
+    """
+    # On the CPU: double does not exist on MPS.
+    mean, std = (t.detach().cpu().double() for t in (host.image_normalizer.mean, host.image_normalizer.std))
+    return float((mean.square() + std.square()).sum().sqrt())
+
+
+def to_host(embeds: torch.Tensor, *, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """(B, D) to where the host computes and to its dtype: float32 embeddings into a half-precision host fail."""
+    return embeds.to(device=device, dtype=dtype)
+
+
+def noised_embeddings(
+    host: Any, image_embeds: torch.Tensor, noise_level: int, num_images: int, generator: Generators
+) -> torch.Tensor:
+    """Repeat, noise and mark embeddings as the host does, with noise that depends on each picture's generator alone.
+
+    The host noises before it repeats and draws one batch of noise, even at level 0, so a picture would depend on its
+    neighbours. Here a list of generators gives each picture its own draw.
+
+    Args:
+        image_embeds: (B, D) raw embeddings.
+        noise_level: 0 to the noising schedule's last step.
+        num_images: pictures an embedding.
+        generator: one for all, or one a picture (B * num_images of them).
+
+    Returns:
+        (B * num_images, 2 D): noised embeddings and the encoded noise level.
+    """
+    embeds = image_embeds.repeat_interleave(num_images, dim=0)
+    noise = randn_tensor(embeds.shape, generator=generator, device=embeds.device, dtype=torch.float32)
+    normalizer, level = host.image_normalizer, torch.full((len(embeds),), noise_level, device=embeds.device)
+    mean, std = (t.detach().to(embeds.device, torch.float32) for t in (normalizer.mean, normalizer.std))
+    standard = (embeds.float() - mean) / std
+    noised = host.image_noising_scheduler.add_noise(standard, noise, level) * std + mean
+    mark = get_timestep_embedding(level, embeds.shape[-1], flip_sin_to_cos=True, downscale_freq_shift=0)
+    return torch.cat([noised, mark], dim=1).to(image_embeds.dtype)
+
+
+def with_negative_half(class_labels: torch.Tensor) -> torch.Tensor:
+    """Under guidance the first half of the batch is unconditional: all zeros, the noise level's part included."""
+    return torch.cat([torch.zeros_like(class_labels), class_labels])
+
+
+def prompts_for(prompt: str | list[str] | None, count: int, name: str = "prompt") -> list[str]:
+    """One prompt an embedding: the host takes its batch size from the prompts.
+
+    Raises:
+        InputError: neither text nor a list of texts.
+        HostError: a list of another length.
+    """
+    if prompt is None or isinstance(prompt, str):
+        return [prompt or ""] * count
+    if not isinstance(prompt, list | tuple) or not all(isinstance(text, str) for text in prompt):
+        raise InputError(f"{name}: wanted a text or a list of texts, got {prompt!r}")
+    if len(prompt) == 1:
+        return list(prompt) * count
+    if len(prompt) != count:
+        raise HostError(f"{name}: wanted one, or one for each of the {count} embeddings, got {len(prompt)}")
+    return list(prompt)
+
+
+def unet_conditions(
+    host: Any,
+    image_embeds: torch.Tensor,
+    prompt: str | list[str] | None,
+    negative_prompt: str | list[str] | None,
+    *,
+    guided: bool,
+    noise_level: int,
+    num_images: int,
+    generator: Generators,
+    lora_scale: float | None = None,
+    clip_skip: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the UNet is conditioned on, for B embeddings (B, D) on the host's device.
+
+    Returns:
+        Prompt embeddings (N, T, C) and class labels (N, 2 D); N is B * num_images, or twice that with the negative
+        half first where ``guided``.
+    """
+    count = len(image_embeds)
+    texts, negatives = prompts_for(prompt, count), prompts_for(negative_prompt, count, "negative_prompt")
+    prompt_embeds, negative = host.encode_prompt(
+        texts, image_embeds.device, num_images, guided, negatives, lora_scale=lora_scale, clip_skip=clip_skip
+    )
+    class_labels = noised_embeddings(host, image_embeds, noise_level, num_images, generator)
+    if not guided:
+        return prompt_embeds, class_labels
+    return torch.cat([negative, prompt_embeds]), with_negative_half(class_labels)
+
+
+# ---- from embeddings to latents ----
+
+
+def picture_size(host: Any, height: int | None, width: int | None) -> tuple[int, int]:
+    """Height and width in pixels; default is what the host was trained on.
+
+    Raises:
+        InputError: not a positive multiple of the autoencoder's scale.
+    """
+    scale = host.vae_scale_factor
+    size = tuple(host.unet.config.sample_size * scale if side is None else side for side in (height, width))
+    if not all(isinstance(side, int) and side > 0 and side % scale == 0 for side in size):
+        raise InputError(f"height and width: wanted positive multiples of {scale}, got {size[0]} x {size[1]}")
+    return size
+
+
+def start_latents(
+    host: Any,
+    latents: torch.Tensor | None,
+    count: int,
+    size: tuple[int, int],
+    generator: Generators,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Unit noise, drawn or given, scaled to what the scheduler starts from.
+
+    The host's own call takes given latents as they are: neither moved, nor cast, nor scaled.
+
+    Raises:
+        ShapeError: given latents of another shape.
+    """
+    channels = host.unet.config.in_channels
+    shape = (count, channels, *(side // host.vae_scale_factor for side in size))
+    if latents is not None:
+        if not isinstance(latents, torch.Tensor) or tuple(latents.shape) != shape:
+            came = tuple(latents.shape) if isinstance(latents, torch.Tensor) else type(latents).__name__
+            raise ShapeError(f"latents: wanted a tensor {shape}, got {came}")
+        latents = latents.to(dtype)
+    return host.prepare_latents(count, channels, *size, dtype, device, generator, latents)
+
+
+def denoise(
+    host: Any,
+    latents: torch.Tensor,
+    prompt_embeds: torch.Tensor,
+    class_labels: torch.Tensor,
+    *,
+    guidance: float,
+    step_options: dict[str, Any],
+    cross_attention_kwargs: dict[str, Any] | None = None,
+    callback: StepCallback | None = None,
+    callback_inputs: tuple[str, ...] = ("latents",),
+) -> torch.Tensor:
+    """The host's denoising loop over ``host.scheduler.timesteps``, with the callback that today's pipelines have.
+
+    The host itself only has the old callback, which can neither change a tensor nor stop the loop
+    (``host._interrupt = True`` stops it here).
+
+    Args:
+        latents: (N, C, h, w).
+        prompt_embeds, class_labels: (N, ...), or (2 N, ...) with the negative half first where ``guidance`` > 1.
+
+    Returns:
+        (N, C, h, w).
+    """
+    tensors = {"latents": latents, "prompt_embeds": prompt_embeds, "class_labels": class_labels}
+    host._interrupt = False
+    for i, t in enumerate(host.progress_bar(host.scheduler.timesteps)):
+        if host._interrupt:
+            continue  # the progress bar still runs to its end
+        latents = tensors["latents"]
+        both = torch.cat([latents] * 2) if guidance > 1 else latents
+        predicted = host.unet(
+            host.scheduler.scale_model_input(both, t),
+            t,
+            encoder_hidden_states=tensors["prompt_embeds"],
+            class_labels=tensors["class_labels"],
+            cross_attention_kwargs=cross_attention_kwargs,
+            return_dict=False,
+        )[0]
+        if guidance > 1:
+            without, conditioned = predicted.chunk(2)
+            predicted = without + guidance * (conditioned - without)
+        tensors["latents"] = host.scheduler.step(predicted, t, latents, **step_options, return_dict=False)[0]
+        if callback is not None:
+            tensors |= callback(host, i, t, {name: tensors[name] for name in callback_inputs}) or {}
+    return tensors["latents"]
+
+
+def decode(host: Any, latents: torch.Tensor, output_type: str) -> Any:
+    """(N, C, h, w) latents to pictures: a list of PIL images, an array, a tensor, or the latents themselves."""
+    if output_type != "latent":
+        latents = host.vae.decode(latents.to(host.vae.dtype) / host.vae.config.scaling_factor, return_dict=False)[0]
+    return host.image_processor.postprocess(latents.detach(), output_type=output_type)

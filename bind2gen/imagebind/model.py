@@ -1,0 +1,263 @@
+"""The encoder: six towers into one embedding space, as a transformers model."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..errors import ModalityError, ShapeError
+from ..modality import MODALITIES, clip_mask_key
+from ..modality import modality as find_modality
+from .config import ImageBindConfig, TowerConfig, tower_names
+from .stems import STEMS
+from .transformer import NORM_EPS, build_blocks
+
+MAX_LOGIT_SCALE = 100.0  # the reference clips its learned text factor here
+
+
+@dataclass
+class ImageBindOutput(ModelOutput):
+    """Unit-norm embeddings, (B, D) float32 each, of the modalities that were given."""
+
+    text_embeds: torch.FloatTensor | None = None
+    image_embeds: torch.FloatTensor | None = None
+    video_embeds: torch.FloatTensor | None = None
+    audio_embeds: torch.FloatTensor | None = None
+    depth_embeds: torch.FloatTensor | None = None
+    thermal_embeds: torch.FloatTensor | None = None
+    imu_embeds: torch.FloatTensor | None = None
+
+
+class Head(nn.Module):
+    """Norm, dropout and projection of the read-out row."""
+
+    def __init__(self, config: TowerConfig, embed_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.projection = nn.Linear(config.width, embed_dim, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.projection(self.dropout(self.norm(x)))
+
+
+class Tower(nn.Module):
+    """Stem, positions, trunk, head: (N, *sample) -> (N, D) unit norm float32."""
+
+    def __init__(self, config: TowerConfig, embed_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = STEMS[config.stem](config)
+        self.class_token = None if config.causal else nn.Parameter(torch.zeros(1, 1, config.width))
+        self.position_embedding = nn.Parameter(torch.zeros(1, config.tokens, config.width))
+        self.input_norm = nn.LayerNorm(config.width, eps=NORM_EPS) if config.input_norm else nn.Identity()
+        self.blocks = build_blocks(config)
+        self.head = Head(config, embed_dim)
+        if config.learned_logit_scale:
+            self.log_logit_scale = nn.Parameter(torch.tensor(math.log(config.logit_scale)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.class_token is None:
+            readout = x.argmax(dim=-1)  # the end-of-text id is the largest in the vocabulary
+            tokens = self.stem(x) + self.position_embedding[:, : x.shape[-1]]
+        else:
+            readout = torch.zeros(len(x), dtype=torch.long, device=x.device)
+            tokens = self.stem(x)
+            tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = tokens + self.position_embedding
+        tokens = self.input_norm(tokens)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        row = self.blocks[-1](tokens, readout)[:, 0]  # (N, width)
+        return F.normalize(self.head(row).float(), dim=-1)
+
+    @property
+    def logit_scale(self) -> torch.Tensor:
+        """The reference's factor on unit-norm embeddings; 1 for vision. A scalar tensor."""
+        if self.config.learned_logit_scale:
+            return self.log_logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE)
+        return torch.tensor(self.config.logit_scale or 1.0, device=self.position_embedding.device)
+
+
+class ImageBindModel(PreTrainedModel):
+    """ImageBind's encoders with clean shapes (architecture: arXiv 2305.05665).
+
+    Every input has an explicit clip axis S: (B, S, *sample). Embeddings are unit norm by default; the reference's
+    per-modality factors are available as :meth:`logit_scale`, its exact output with ``reference_scale=True``.
+
+    Args:
+        config: sizes of the towers.
+        modalities: build only the towers that these need, e.g. ``["audio"]``; default is ``config.modalities``.
+    """
+
+    config_class = ImageBindConfig
+    base_model_prefix = "imagebind"
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Block"]
+    _supports_sdpa = True
+    # In bfloat16 the factor exp(x) of text would be off by up to 1.6 %.
+    _keep_in_fp32_modules_strict = ["log_logit_scale"]
+
+    def __init__(self, config: ImageBindConfig, modalities: list[str] | None = None) -> None:
+        config = copy.deepcopy(config)  # the caller may build another subset from the same one
+        config.modalities = tower_names(config.modalities if modalities is None else modalities, tuple(config.towers))
+        # A file may hold more towers than were asked for; those keys are left on disk without a word.
+        unbuilt = [name for name in config.towers if name not in config.modalities]
+        # What is saved later describes what is in that file.
+        config.towers = {name: config.towers[name] for name in config.modalities}
+        super().__init__(config)
+        self.towers = nn.ModuleDict({name: Tower(config.tower(name), config.embed_dim) for name in config.modalities})
+        self._keys_to_ignore_on_load_unexpected = [rf"^towers\.{name}\." for name in unbuilt]
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
+            fan_in = module.weight[0].numel()
+            nn.init.trunc_normal_(module.weight, std=fan_in**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, Tower):
+            nn.init.trunc_normal_(module.position_embedding, std=0.02)
+            if module.class_token is not None:
+                nn.init.trunc_normal_(module.class_token, std=0.02)
+            if module.config.learned_logit_scale:
+                nn.init.constant_(module.log_logit_scale, math.log(module.config.logit_scale))
+        elif getattr(module, "bias_k", None) is not None:
+            nn.init.xavier_normal_(module.bias_k)
+            nn.init.xavier_normal_(module.bias_v)
+
+    def tower(self, name: str) -> Tower:
+        """The tower that encodes a modality.
+
+        Raises:
+            ModalityError: the modality is unknown, or this model was built without its tower.
+        """
+        wanted = find_modality(name).tower
+        if wanted not in self.towers:
+            built = ", ".join(self.towers)
+            raise ModalityError(f"no {wanted} tower: this model was built for {built}; add {name!r} to modalities")
+        return self.towers[wanted]
+
+    def logit_scale(self, modality: str) -> torch.Tensor:
+        """The reference's factor on this modality's unit-norm embeddings (1/temperature of training); 1 for vision."""
+        return self.tower(modality).logit_scale
+
+    def encode(
+        self,
+        modality: str,
+        x: torch.Tensor,
+        *,
+        clip_mask: torch.Tensor | None = None,
+        reference_scale: bool = False,
+        pool: bool = True,
+        batch_size: int | None = None,
+    ) -> torch.Tensor:
+        """Embed clips of one modality.
+
+        Args:
+            modality: ``"text"``, ``"image"``, ``"video"``, ``"audio"``, ``"depth"``, ``"thermal"`` or ``"imu"``.
+            x: (B, S, *sample) on the model's device; S clips of each item are embedded and averaged. For the huge
+                model a sample is text (77,) int, image (3, 224, 224) or (3, 2, 224, 224), audio (1, 128, 204),
+                depth and thermal (1, 224, 224), imu (6, 2000).
+            clip_mask: (B, S) bool, False for clips that only pad the batch.
+            reference_scale: give the reference's own output: unit norm times :meth:`logit_scale`, clips averaged
+                after scaling and not renormalised.
+            pool: average the clips; with False the result is (B, S, D), one embedding a clip.
+            batch_size: clips a forward pass, to bound memory; default is all at once.
+
+        Returns:
+            (B, D) float32; unit norm unless ``reference_scale``.
+
+        Raises:
+            ModalityError: no tower for the modality.
+            ShapeError: ``x`` does not have the shape that the tower takes.
+        """
+        tower = self.tower(modality)
+        x = self._checked(modality, tower.config, x)
+        batch, clips = x.shape[:2]
+        flat = x.flatten(0, 1)
+        if tower.config.causal:
+            flat = self._without_padding(flat)
+        embeds = torch.cat([tower(part) for part in flat.split(batch_size or len(flat))]).unflatten(0, (batch, clips))
+        if reference_scale:
+            embeds = embeds * tower.logit_scale
+        if not pool:
+            return embeds
+        if clip_mask is None:
+            pooled = embeds.mean(1)
+        else:
+            weights = self._clip_weights(clip_mask, embeds)
+            pooled = (embeds * weights).sum(1) / weights.sum(1)
+        return pooled if reference_scale else F.normalize(pooled, dim=-1)
+
+    def forward(
+        self, return_dict: bool | None = None, **inputs: torch.Tensor | None
+    ) -> ImageBindOutput | tuple[Any, ...]:
+        """Embed whatever the processor made: ``model(**processor(audio=..., text=...))``.
+
+        Takes ``input_ids``, ``pixel_values``, ``video_values``, ``audio_values``, ``depth_values``,
+        ``thermal_values``, ``imu_values``, each (B, S, *sample), and their ``*_clip_mask`` (B, S).
+        """
+        embeds: dict[str, torch.Tensor] = {}
+        for kind in MODALITIES.values():
+            mask = inputs.pop(clip_mask_key(kind), None)
+            x = inputs.pop(kind.input_key, None)
+            if x is not None:
+                embeds[kind.embeds_key] = self.encode(kind.name, x, clip_mask=mask)
+        if unknown := [name for name, value in inputs.items() if value is not None]:
+            known = ", ".join(kind.input_key for kind in MODALITIES.values())
+            raise ModalityError(f"unknown model inputs {sorted(unknown)}; known are {known}")
+        if not embeds:
+            known = ", ".join(kind.input_key for kind in MODALITIES.values())
+            raise ModalityError(f"no input given; pass at least one of {known}")
+        output = ImageBindOutput(**embeds)
+        return output if return_dict is None or return_dict else output.to_tuple()
+
+    def _checked(self, modality: str, config: TowerConfig, x: torch.Tensor) -> torch.Tensor:
+        """Check the shape, cast to the dtype of the weights."""
+        shapes = [config.input_shape]
+        if find_modality(modality).tower == "vision":
+            channels, *size = config.input_shape
+            shapes.append((channels, config.frames, *size))
+        if not isinstance(x, torch.Tensor) or x.shape[2:] not in shapes or 0 in x.shape[:2]:
+            wanted = " or ".join(str(("B", "S", *shape)).replace("'", "") for shape in shapes)
+            came = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+            raise ShapeError(f"{modality}: wanted {wanted} with the clip axis S, got {came}")
+        if config.causal:
+            if x.dtype.is_floating_point or bool((x < 0).any()) or bool((x >= config.vocab_size).any()):
+                raise ShapeError(f"text: wanted integer token ids in 0..{config.vocab_size - 1}, got {x.dtype}")
+            return x.long()
+        return x.to(self.dtype)
+
+    @staticmethod
+    def _clip_weights(clip_mask: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+        """(B, S, 1) zeros and ones; every row has a clip that counts."""
+        batch, clips = embeds.shape[:2]
+        if clip_mask.shape != (batch, clips) or bool((clip_mask.sum(1) == 0).any()):
+            came = tuple(clip_mask.shape)
+            raise ShapeError(f"clip_mask: wanted ({batch}, {clips}) with a real clip in every row, got {came}")
+        return clip_mask.to(embeds.device, torch.float32)[..., None]
+
+    @staticmethod
+    def _without_padding(ids: torch.Tensor) -> torch.Tensor:
+        """Drop the columns after the last end-of-text: attention is causal, so nothing reads them."""
+        return ids[:, : int(ids.argmax(dim=-1).max()) + 1]
+
+
+AutoConfig.register(ImageBindConfig.model_type, ImageBindConfig, exist_ok=True)
+AutoModel.register(ImageBindConfig, ImageBindModel, exist_ok=True)

@@ -1,0 +1,243 @@
+"""The processor: any mix of raw inputs to what :class:`ImageBindModel` takes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoProcessor, BatchFeature, ProcessorMixin
+from transformers.utils import cached_file
+
+from ..errors import Bind2GenError, EmptyInputError, InputError, ShapeError, UnreadableError
+from ..modality import MODALITIES, clip_mask_key
+from ..preprocess import audio, image, text, video
+from ..preprocess.settings import Settings
+from .config import ImageBindConfig
+from .fronts import FRONTS, Clips, Device
+
+VOCABULARY_FILE = "bpe_vocabulary.txt.gz"  # beside processor_config.json where it is not CLIP's own
+
+
+class ImageBindFeatures(BatchFeature):
+    """What the processor gives: tensors by model input name, ``(B, S, *sample)``, and their clip masks.
+
+    Attributes:
+        clip_times: by modality (audio and video), start and end of each clip in seconds, (B, S, 2); zero where a clip
+            only pads the batch. Not a model input, so not among the items.
+    """
+
+    clip_times: dict[str, torch.Tensor]
+
+
+class ImageBindProcessor(ProcessorMixin):
+    """Raw texts, images, sounds and videos to the inputs of :class:`ImageBindModel`.
+
+    Args:
+        text, image, audio, video: settings of each (or their dict form); None is imagebind_huge's. For another model
+            use :meth:`for_config`, which reads sizes from the model's config.
+    """
+
+    def __init__(
+        self,
+        text: text.TextSettings | dict[str, Any] | None = None,
+        image: image.ImageSettings | dict[str, Any] | None = None,
+        audio: audio.AudioSettings | dict[str, Any] | None = None,
+        video: video.VideoSettings | dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        for name, given in {"text": text, "image": image, "audio": audio, "video": video}.items():
+            kind = FRONTS[name].settings
+            settings = kind.from_dict(given or {}) if given is None or isinstance(given, dict) else given
+            if not isinstance(settings, kind):
+                came = type(given).__name__
+                raise InputError(f"{name}: wanted {kind.__name__}, a dict of its fields or None, got {came}")
+            setattr(self, name, settings)
+
+    def __call__(
+        self,
+        text: Any = None,
+        images: Any = None,
+        audio: Any = None,
+        video: Any = None,
+        *,
+        sampling_rate: float | None = None,
+        return_tensors: str | None = "pt",
+        device: Device | None = None,
+    ) -> ImageBindFeatures:
+        """Read and transform; each argument is one input or a list of them (only a ``list`` is a batch).
+
+        Args:
+            text: strings.
+            images: paths, bytes, file objects, PIL images, arrays (H, W, 3), tensors (3, H, W).
+            audio: paths, bytes, file objects, ``(array, rate)``, arrays or tensors (see ``sampling_rate``).
+            video: paths, bytes, file objects, ``(frames, frames per second)``.
+            sampling_rate: Hz, of sounds given as arrays without a rate.
+            return_tensors: ``"pt"`` or ``"np"``.
+            device: where to compute and to leave the tensors; default is where the inputs are (files: the CPU).
+
+        Returns:
+            ``input_ids``, ``pixel_values``, ``audio_values``, ``video_values`` of what was given, each (B, S, *sample);
+            ``<name>_clip_mask`` (B, S) bool where items of a batch differ in clips; ``.clip_times``.
+
+        Raises:
+            InputError: a subclass of it names the input and the problem; nothing was given at all.
+        """
+        if return_tensors not in ("pt", "np", None):
+            raise InputError(f"return_tensors: wanted 'pt' or 'np', got {return_tensors!r}")
+        given = {"text": text, "image": images, "audio": audio, "video": video}
+        data: dict[str, torch.Tensor] = {}
+        times: dict[str, torch.Tensor] = {}
+        for name, value in given.items():
+            if value is None:
+                continue
+            clips = self._prepare(name, value, sampling_rate, device)
+            data[MODALITIES[name].input_key], mask = _padded([x for x, _ in clips])
+            if mask is not None:
+                data[clip_mask_key(MODALITIES[name])] = mask
+            if clips[0][1] is not None:
+                times[name] = _padded([t for _, t in clips])[0]
+        if not data:
+            raise InputError("nothing to process: give text, images, audio or video")
+        if return_tensors == "np":
+            data = {key: value.cpu().numpy() for key, value in data.items()}
+        features = ImageBindFeatures(data)
+        features.clip_times = times
+        return features
+
+    def _prepare(self, name: str, value: Any, sampling_rate: float | None, device: Device | None) -> list[Clips]:
+        front, settings = FRONTS[name], getattr(self, name)
+        items = value if isinstance(value, list) else [value]
+        if not items:
+            raise EmptyInputError(f"{name}: wanted at least one input, got an empty list")
+        if isinstance(value, list) and isinstance(items[0], int | float):
+            raise ShapeError(f"{name}: a list is a batch, and this one holds numbers; pass an array instead")
+        raws = []
+        for i, item in enumerate(items):
+            try:
+                raws.append(front.load(item, settings, sampling_rate))
+            except Bind2GenError as error:
+                if len(items) == 1:
+                    raise
+                raise type(error)(f"{name}[{i}]: {error}") from error
+        return front.transform(raws, settings, device)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return [MODALITIES[name].input_key for name in FRONTS]
+
+    # ---- agreement with a model ----
+
+    @classmethod
+    def for_config(
+        cls,
+        config: ImageBindConfig,
+        *,
+        text: text.TextSettings | dict[str, Any] | None = None,
+        image: image.ImageSettings | dict[str, Any] | None = None,
+        audio: audio.AudioSettings | dict[str, Any] | None = None,
+        video: video.VideoSettings | dict[str, Any] | None = None,
+    ) -> ImageBindProcessor:
+        """A processor that fits a model: picture size, context length, mel bins and frames come from its towers.
+
+        Args:
+            config: of the model.
+            text, image, audio, video: settings to use; a dict gives some fields and leaves the others to the towers.
+
+        Raises:
+            InputError: a given setting disagrees with the model.
+        """
+        given = {"text": text, "image": image, "audio": audio, "video": video}
+        settings: dict[str, Settings] = {}
+        for name, front in FRONTS.items():
+            if isinstance(given[name], Settings):
+                settings[name] = given[name]
+            elif MODALITIES[name].tower in config.towers:
+                tower = config.tower(MODALITIES[name].tower)
+                derived = front.advice(tower) | front.sizes(tower)
+                settings[name] = front.settings.from_dict(derived | (given[name] or {}))
+            else:
+                settings[name] = front.settings.from_dict(given[name] or {})
+        processor = cls(**settings)
+        processor.check(config, names=[name for name, value in given.items() if value is not None])
+        return processor
+
+    def disagreements(self, config: ImageBindConfig, *, names: list[str] | None = None) -> list[str]:
+        """Each setting that does not fit the model's towers, in words; empty if all is well.
+
+        Args:
+            config: of the model; modalities without a tower are passed over.
+            names: modalities to look at; default is all.
+        """
+        found = []
+        for name, front in FRONTS.items():
+            kind = MODALITIES[name]
+            if kind.tower not in config.towers or (names is not None and name not in names):
+                continue
+            tower = config.tower(kind.tower)
+            for field, wanted in front.sizes(tower).items():
+                if (came := getattr(getattr(self, name), field)) != wanted:
+                    found.append(f"{name}.{field} is {came}, the model's {kind.tower} tower wants {wanted}")
+            if name == "text" and (size := text.vocabulary_size(self.text)) > tower.vocab_size:
+                found.append(f"text.vocabulary has {size} tokens, the model's text tower knows {tower.vocab_size}")
+        return found
+
+    def check(self, config: ImageBindConfig, *, names: list[str] | None = None) -> None:
+        """Raise :class:`InputError` that names every setting in :meth:`disagreements`."""
+        if found := self.disagreements(config, names=names):
+            words = "; ".join(found)
+            raise InputError(f"processor and model disagree: {words}; use ImageBindProcessor.for_config")
+
+    # ---- saving and loading ----
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; a vocabulary of one's own is named as the file that :meth:`save_pretrained` lays beside it."""
+        values: dict[str, Any] = {name: getattr(self, name).to_dict() for name in FRONTS}
+        if self.text.vocabulary is not None:
+            values["text"]["vocabulary"] = VOCABULARY_FILE
+        return values | {"processor_class": type(self).__name__}
+
+    def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
+        # Called by save_pretrained; the vocabulary goes along here, so that it is pushed to the hub with the rest.
+        if self.text.vocabulary is not None:
+            target = Path(json_file_path).with_name(VOCABULARY_FILE)
+            if not (target.exists() and target.samefile(self.text.vocabulary)):
+                shutil.copyfile(self.text.vocabulary, target)
+        super().to_json_file(json_file_path)
+
+    @classmethod
+    def get_processor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Called by ``from_pretrained``: find the vocabulary that the settings name, in the folder or on the hub."""
+        options = {k: kwargs[k] for k in HUB_OPTIONS if kwargs.get(k) is not None}
+        values, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if not values:  # transformers goes on with nothing, which would be imagebind_huge's settings for any model
+            where = "/".join(str(part) for part in (pretrained_model_name_or_path, kwargs.get("subfolder")) if part)
+            advice = "use ImageBindProcessor.for_config(model.config)"
+            raise UnreadableError(f"{where}: wanted a folder with processor_config.json, found none; {advice}")
+        settings = values.get("text") or {}
+        if settings.get("vocabulary") is not None:
+            where = Path(pretrained_model_name_or_path)
+            where = where.parent if where.is_file() else pretrained_model_name_or_path
+            values["text"] = settings | {"vocabulary": cached_file(where, VOCABULARY_FILE, **options)}
+        return values, unused
+
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+def _padded(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Stack (S_i, ...) to (B, max S, ...) on the first one's device, with the mask of real clips where S_i differ."""
+    device, most = items[0].device, max(len(item) for item in items)
+    stacked = items[0].new_zeros(len(items), most, *items[0].shape[1:])
+    mask = torch.zeros(len(items), most, dtype=torch.bool, device=device)
+    for row, item in enumerate(items):
+        stacked[row, : len(item)] = item
+        mask[row, : len(item)] = True
+    return stacked, None if bool(mask.all()) else mask
+
+
+AutoProcessor.register(ImageBindConfig, ImageBindProcessor, exist_ok=True)

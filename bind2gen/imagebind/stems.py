@@ -1,0 +1,78 @@
+"""Stems: one clip of raw tensor to a row of tokens."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .config import TowerConfig
+
+STEM_NORM_EPS = 1e-5  # stems keep LayerNorm's default; blocks and heads use 1e-6
+
+
+class FramePatches(nn.Conv3d):
+    """Patches that span all frames of a clip: (B, C, frames, H, W), or a still (B, C, H, W), to (B, width, h, w).
+
+    A still is one frame shown several times, which equals a 2-d convolution with the kernel summed over time: the same
+    result for a part of the work.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim == 4:
+            return F.conv2d(x, self.weight.sum(dim=2), stride=self.stride[1:])
+        return super().forward(x).squeeze(2)
+
+
+class PatchStem(nn.Module):
+    """Pictures and spectrograms: convolutional patches. (B, C, H, W) or (B, C, frames, H, W) -> (B, T, width)."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        channels = config.input_shape[0]
+        layers: list[nn.Module] = []
+        for width in config.stem_channels:
+            convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
+            layers += [convolution, nn.GroupNorm(8, width), nn.GELU()]
+            channels = width
+        self.early = nn.Sequential(*layers)
+        if config.frames == 1:
+            self.projection = nn.Conv2d(channels, config.width, config.kernel, stride=config.stride, bias=False)
+        else:
+            kernel, stride = (config.frames, *config.kernel), (config.frames, *config.stride)
+            self.projection = FramePatches(channels, config.width, kernel, stride=stride, bias=False)
+        self.norm = nn.LayerNorm(config.width, eps=STEM_NORM_EPS) if config.stem_norm else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim == 5 and x.shape[2] == 1:
+            x = x.squeeze(2)  # a clip of one frame
+        x = self.projection(self.early(x))
+        return self.norm(x.flatten(2).transpose(1, 2))  # (B, T, width)
+
+
+class WindowStem(nn.Module):
+    """IMU: non-overlapping windows of all channels. (B, C, L) -> (B, T, width)."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.window, self.hop = config.kernel[0], config.stride[0]
+        self.projection = nn.Linear(config.input_shape[0] * self.window, config.width, bias=False)
+        self.norm = nn.LayerNorm(config.width, eps=STEM_NORM_EPS) if config.stem_norm else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        windows = x.unfold(-1, self.window, self.hop).transpose(1, 2)  # (B, T, C, window)
+        return self.norm(self.projection(windows.flatten(2)))
+
+
+class TokenStem(nn.Module):
+    """Text: a table look-up. (B, T) integer ids -> (B, T, width)."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.token_embedding(ids)
+
+
+STEMS: dict[str, type[nn.Module]] = {"patches": PatchStem, "windows": WindowStem, "tokens": TokenStem}

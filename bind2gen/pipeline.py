@@ -1,0 +1,306 @@
+"""Sound (or picture, text, video, any blend) to picture: ImageBind in front of a Stable unCLIP host."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import AutoencoderKL, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
+from diffusers.schedulers import KarrasDiffusionSchedulers
+from diffusers.utils import BaseOutput
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from .adapter import EmbeddingAdapter
+from .arithmetic import match_norm, normalize
+from .errors import Bind2GenWarning, HostError, InputError, ModalityError, ShapeError
+from .hosts import unclip
+from .hosts.arguments import check_generator, check_numbers, check_words
+from .hosts.packaged import PackagedPipelineMixin
+from .hosts.unclip_files import load_host
+from .imagebind.loading import load_imagebind, load_processor
+from .imagebind.model import ImageBindModel
+from .imagebind.processor import ImageBindProcessor
+from .modality import MODALITIES
+
+# The processor's keyword for each modality that it reads.
+PROCESSOR_KEYS = {"text": "text", "image": "images", "audio": "audio", "video": "video"}
+
+
+@dataclass
+class ImageBindPipelineOutput(BaseOutput):
+    """What a call gives.
+
+    Attributes:
+        images: pictures, input by input, ``num_images_per_prompt`` of each.
+        image_embeds: (B, D) float32 conditioning vectors that were used, of the host's length.
+        embeds: modality -> (B or 1, D) unit-norm ImageBind embeddings of what was given.
+    """
+
+    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
+    image_embeds: torch.Tensor
+    embeds: dict[str, torch.Tensor]
+
+
+class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline):
+    """A Stable unCLIP host that is prompted by ImageBind embeddings.
+
+    Everything that the host can do (offloading, attention slicing, schedulers, LoRA) is inherited from it.
+
+    Args:
+        imagebind, processor: the encoder and its front ends.
+        adapter: moves and blends embeddings; see :class:`EmbeddingAdapter`.
+        image_encoder, feature_extractor: of the host, not used here and so optional.
+        others: the host's components, as in diffusers.
+
+    Raises:
+        HostError: the host takes embeddings of another width than the encoder makes.
+        InputError: the processor makes inputs of other sizes than the encoder takes.
+    """
+
+    model_cpu_offload_seq = "imagebind->text_encoder->image_encoder->unet->vae"
+    _optional_components = list(unclip.OPTIONAL_PARTS)
+    _exclude_from_cpu_offload = ["image_normalizer", "adapter"]
+    _callback_tensor_inputs = list(unclip.CALLBACK_TENSORS)
+
+    def __init__(
+        self,
+        imagebind: ImageBindModel,
+        processor: ImageBindProcessor,
+        adapter: EmbeddingAdapter,
+        image_normalizer: StableUnCLIPImageNormalizer,
+        image_noising_scheduler: KarrasDiffusionSchedulers,
+        tokenizer: CLIPTokenizer,
+        text_encoder: CLIPTextModel,
+        unet: UNet2DConditionModel,
+        scheduler: KarrasDiffusionSchedulers,
+        vae: AutoencoderKL,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        guidance_scale: float = 10.0,
+    ) -> None:
+        super().__init__(
+            feature_extractor=feature_extractor,
+            image_encoder=image_encoder,
+            image_normalizer=image_normalizer,
+            image_noising_scheduler=image_noising_scheduler,
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            unet=unet,
+            scheduler=scheduler,
+            vae=vae,
+        )
+        self.register_modules(imagebind=imagebind, processor=processor, adapter=adapter)
+        self.register_to_config(guidance_scale=guidance_scale)
+        self._interrupt = False
+        unclip.check_host(self, imagebind.config.embed_dim)
+        processor.check(imagebind.config)
+
+    @classmethod
+    def from_host(
+        cls,
+        host: StableUnCLIPImg2ImgPipeline | str | os.PathLike[str],
+        *,
+        imagebind: ImageBindModel | str | os.PathLike[str],
+        processor: ImageBindProcessor | None = None,
+        adapter: EmbeddingAdapter | None = None,
+        modalities: list[str] | None = None,
+        dtype: torch.dtype | None = None,
+        **load_options: Any,
+    ) -> ImageBindUnCLIPPipeline:
+        """Put ImageBind in front of a Stable unCLIP host.
+
+        Args:
+            host: a loaded pipeline (its modules are shared, nothing is copied), or its folder or hub id.
+            imagebind: a loaded model, its folder or hub id, or the official ``imagebind_huge.pth``.
+            processor: default is the one saved beside ``imagebind``, or else fits the model's config.
+            adapter: default passes embeddings without a shift over the modality gap (no means are known).
+            modalities: build and load only these towers, where ``imagebind`` is a path; default is all.
+            dtype: of what is loaded here.
+            load_options: for the host's ``from_pretrained``.
+
+        Raises:
+            HostError: ``host`` is no Stable unCLIP, or takes another width.
+            CheckpointError: ``imagebind`` cannot be loaded.
+        """
+        if not isinstance(host, StableUnCLIPImg2ImgPipeline):
+            if not isinstance(host, str | os.PathLike):
+                came = type(host).__name__
+                raise HostError(f"host: wanted a StableUnCLIPImg2ImgPipeline, its folder or hub id, got {came}")
+            host = load_host(host, dtype=dtype, **load_options)
+        if not isinstance(imagebind, ImageBindModel):
+            processor = processor or load_processor(imagebind)
+            imagebind = load_imagebind(imagebind, modalities=modalities, dtype=dtype or host.unet.dtype)
+        width = imagebind.config.embed_dim
+        unclip.check_host(host, width)
+        return cls(
+            imagebind=imagebind,
+            processor=processor or ImageBindProcessor.for_config(imagebind.config),
+            adapter=adapter or EmbeddingAdapter(embed_dim=width),
+            **{name: getattr(host, name) for name in unclip.PARTS},
+        )
+
+    @property
+    def interrupt(self) -> bool:
+        """Set ``pipe._interrupt = True`` in a callback to stop denoising and decode what is there."""
+        return self._interrupt
+
+    @torch.no_grad()
+    def embed(self, *, sampling_rate: float | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
+        """ImageBind embeddings of raw inputs: modality -> (B, D) unit norm float32.
+
+        Args:
+            inputs: ``audio=``, ``image=``, ``text=``, ``video=`` ...: one input, or a list of them.
+            sampling_rate: Hz, of sounds given as arrays without a rate.
+        """
+        given = {name: value for name, value in inputs.items() if value is not None}
+        if unread := [name for name in given if name not in PROCESSOR_KEYS]:
+            known = ", ".join(PROCESSOR_KEYS)
+            raise ModalityError(f"{', '.join(unread)}: raw inputs of this kind cannot be read yet; known are {known}")
+        for name in given:
+            self.imagebind.tower(name)  # refused before the inputs are read
+        if self.imagebind.training:
+            words = "imagebind is in training mode, its embeddings are partly random; call pipe.imagebind.eval()"
+            warnings.warn(words, Bind2GenWarning, stacklevel=2)
+        keys = {PROCESSOR_KEYS[name]: value for name, value in given.items()}
+        features = self.processor(**keys, sampling_rate=sampling_rate, device=self._execution_device)
+        output = self.imagebind(**features)
+        return {name: output[MODALITIES[name].embeds_key] for name in given}
+
+    def condition(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float] | None = None) -> torch.Tensor:
+        """Unit-norm embeddings by modality -> (B, D) conditioning vectors of the host's length.
+
+        Shift over the modality gap, weighted blend, unit norm, host norm. A single item is shared by a batch.
+
+        Raises:
+            ShapeError: batches of different sizes.
+        """
+        sizes = {name: len(value) for name, value in embeds.items()}
+        count = max(sizes.values())
+        if any(size not in (1, count) for size in sizes.values()):
+            words = ", ".join(f"{size} of {name}" for name, size in sizes.items())
+            raise ShapeError(f"wanted as many inputs of each modality, or one that all share; got {words}")
+        spread = {name: value.expand(count, -1) for name, value in embeds.items()}
+        return match_norm(self.adapter(spread, weights), unclip.host_norm(self))
+
+    def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:
+        wanted, is_tensor = self.imagebind.config.embed_dim, isinstance(image_embeds, torch.Tensor)
+        if not is_tensor or image_embeds.ndim != 2 or image_embeds.shape[1] != wanted or not len(image_embeds):
+            came = tuple(image_embeds.shape) if is_tensor else type(image_embeds).__name__
+            raise ShapeError(f"image_embeds: wanted a tensor (B, {wanted}), got {came}")
+        unit = normalize(image_embeds.float())  # also refuses NaN
+        return match_norm(unit, unclip.host_norm(self)) if rescale else image_embeds.float()
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        audio: Any = None,
+        image: Any = None,
+        text: Any = None,
+        video: Any = None,
+        depth: Any = None,
+        thermal: Any = None,
+        imu: Any = None,
+        *,
+        weights: Mapping[str, float] | None = None,
+        sampling_rate: float | None = None,
+        image_embeds: torch.Tensor | None = None,
+        rescale_embeds: bool = True,
+        prompt: str | list[str] = "",
+        negative_prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        noise_level: int = 0,
+        num_inference_steps: int = 20,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: unclip.StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        clip_skip: int | None = None,
+    ) -> ImageBindPipelineOutput | tuple:
+        """Make pictures of what is heard, seen or said.
+
+        Args:
+            audio, image, text, video, depth, thermal, imu: one input or a list of them (a batch), any mix; a single
+                one is shared by the batch. ``text`` goes through ImageBind; ``prompt`` is the host's own text input.
+            weights: modality -> weight in the blend; 1 where not named; 0 leaves a modality out, negative subtracts.
+            sampling_rate: Hz, of sounds given as arrays without a rate.
+            image_embeds: (B, D) conditioning instead of inputs: any direction of the encoder's space, scaled to the
+                host's length unless ``rescale_embeds`` is False.
+            prompt, negative_prompt: one, or one for each input.
+            height, width: pixels; default is what the host was trained on.
+            noise_level: 0..999, noise on the embedding: more variety, less likeness.
+            guidance_scale: 1 or less switches guidance off; default is the pipeline's own (10 for Stable unCLIP).
+            num_images_per_prompt: pictures an input.
+            generator: one, or a list with one a picture; with a list, picture i is the same alone and in a batch.
+            latents: (pictures, C, h, w) start of denoising, instead of drawn noise.
+            output_type: ``"pil"``, ``"np"`` (N, H, W, 3) in 0..1, ``"pt"`` or ``"latent"``.
+            callback_on_step_end: ``(pipe, step, timestep, tensors) -> tensors or None`` after each step; set
+                ``pipe._interrupt = True`` in it to stop.
+            callback_on_step_end_tensor_inputs: which of ``latents``, ``prompt_embeds``, ``class_labels`` it gets.
+
+        Returns:
+            :class:`ImageBindPipelineOutput`, or a tuple of its fields.
+
+        Raises:
+            InputError: an input cannot be read; nothing was given; a number is out of range.
+            ModalityError: a modality without a tower, or a weight without its modality.
+            ShapeError, HostError: batch sizes or widths that do not fit.
+        """
+        raw = dict(audio=audio, image=image, text=text, video=video, depth=depth, thermal=thermal, imu=imu)
+        given = {name: value for name, value in raw.items() if value is not None}
+        guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        if (image_embeds is None) == (not given):
+            raise InputError("give inputs (audio=, image=, text=, video= ...) or image_embeds, one of the two")
+        if weights and not given:
+            raise InputError("weights: they blend inputs, and image_embeds is one already")
+        inputs_of_callback = callback_on_step_end_tensor_inputs or ["latents"]
+        check_numbers(self, noise_level, num_inference_steps, num_images_per_prompt, guidance)
+        check_words(output_type, inputs_of_callback, unclip.CALLBACK_TENSORS)
+        size = unclip.picture_size(self, height, width)
+
+        embeds = self.embed(**given, sampling_rate=sampling_rate) if given else {}
+        conditioning = self.condition(embeds, weights) if given else self._direct(image_embeds, rescale_embeds)
+        pictures = len(conditioning) * num_images_per_prompt
+        check_generator(generator, pictures)
+        device = self._execution_device
+        prompt_embeds, class_labels = unclip.unet_conditions(
+            self,
+            unclip.to_host(conditioning, device=device, dtype=self.unet.dtype),
+            prompt,
+            negative_prompt,
+            guided=guidance > 1,
+            noise_level=noise_level,
+            num_images=num_images_per_prompt,
+            generator=generator,
+            lora_scale=(cross_attention_kwargs or {}).get("scale"),
+            clip_skip=clip_skip,
+        )
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        latents = unclip.denoise(
+            self,
+            unclip.start_latents(self, latents, pictures, size, generator, device=device, dtype=prompt_embeds.dtype),
+            prompt_embeds,
+            class_labels,
+            guidance=guidance,
+            step_options=self.prepare_extra_step_kwargs(generator, eta),
+            cross_attention_kwargs=cross_attention_kwargs,
+            callback=callback_on_step_end,
+            callback_inputs=inputs_of_callback,
+        )
+        images = unclip.decode(self, latents, output_type)
+        self.maybe_free_model_hooks()
+        output = ImageBindPipelineOutput(images=images, image_embeds=conditioning, embeds=embeds)
+        return output if return_dict else (output.images, output.image_embeds, output.embeds)

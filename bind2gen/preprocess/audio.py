@@ -1,0 +1,219 @@
+"""Sounds: any file or array to log-mel clips. Constants: facebookresearch/ImageBind, imagebind/data.py."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import Bind2GenWarning, InputError, TooLargeError
+from .mel import FRAME_LENGTH, FRAME_SHIFT, frame_samples, log_mel, torchaudio
+from .settings import Settings
+from .waveform import Waveform, read_waveform, waveform_from_array
+
+__all__ = [
+    "AudioSettings", "POLICIES", "Waveform", "clip_bounds", "cut", "load", "log_mel", "resample", "transform",
+    "transform_batch",
+]  # fmt: skip
+
+SAMPLE_RATE = 16_000  # Hz
+NUM_MEL_BINS = 128
+TARGET_LENGTH = 204  # frames of 10 ms
+CLIP_DURATION = 2.0  # s
+MEL_MEAN, MEL_STD = -4.268, 9.138  # of log-mel values; the reference's, from AudioSet
+NUM_CLIPS = 3
+MAX_SECONDS = 3600.0  # s; an hour of 48 kHz stereo is 1.4 GB as float32
+SILENCE = 1e-6  # peak to peak, of -1..1; far under the last bit of 16-bit sound
+POLICIES = ("even", "reference", "cover", "sliding")
+MAX_KERNEL = 1 << 20  # values; rates that share no factor with 16 kHz would need gigabytes for an exact resampler
+
+
+@dataclass(frozen=True)
+class AudioSettings(Settings):
+    """How sound becomes model input. Defaults are imagebind_huge's.
+
+    Attributes:
+        sample_rate: Hz, that sounds are brought to.
+        num_mel_bins, target_length: height and width (in 10 ms frames) of the log-mel picture.
+        clip_duration: s, length of one clip.
+        mean, std: normalisation of log-mel values.
+        policy: which clips are cut from a sound of T seconds.
+            ``"even"``: ``num_clips`` at evenly spaced starts 0 .. T - clip_duration.
+            ``"reference"``: the same starts with the reference's faults, for exact comparison: the first channel
+            only, less the mean of all channels, taken off in place, so that overlapping clips (T under
+            ``num_clips * clip_duration``) change each other.
+            ``"cover"``: ceil(T / clip_duration) clips, evenly spaced, so that every moment is heard (the paper's text).
+            ``"sliding"``: a window every ``hop`` seconds, for one embedding a window (``encode(..., pool=False)``).
+        num_clips: for ``"even"`` and ``"reference"``.
+        window, hop: s, for ``"sliding"``; None means ``clip_duration`` and half of the window.
+        max_seconds: longer sounds are refused, to protect memory.
+    """
+
+    sample_rate: int = SAMPLE_RATE
+    num_mel_bins: int = NUM_MEL_BINS
+    target_length: int = TARGET_LENGTH
+    clip_duration: float = CLIP_DURATION
+    mean: float = MEL_MEAN
+    std: float = MEL_STD
+    policy: str = "even"
+    num_clips: int = NUM_CLIPS
+    window: float | None = None
+    hop: float | None = None
+    max_seconds: float = MAX_SECONDS
+
+    def __post_init__(self) -> None:
+        self.require_choice("policy", POLICIES)
+        self.require_positive("sample_rate", "num_mel_bins", "target_length", "clip_duration", "std", "num_clips")
+        self.require_positive("max_seconds", *(name for name in ("window", "hop") if getattr(self, name) is not None))
+        # One embedding is made of target_length frames: a longer window would silently lose its end.
+        longest = (self.target_length - 1) * FRAME_SHIFT + FRAME_LENGTH
+        for name in ("clip_duration", "window"):
+            value = getattr(self, name)
+            if value is not None and not FRAME_LENGTH <= value <= longest + FRAME_SHIFT:
+                raise InputError(
+                    f"AudioSettings: wanted {name} of {FRAME_LENGTH}..{longest + FRAME_SHIFT:.3f} s, which is what "
+                    f"target_length={self.target_length} frames hold, got {value}"
+                )
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples of one clip, or of one window under the ``"sliding"`` policy."""
+        seconds = self.window if self.policy == "sliding" and self.window is not None else self.clip_duration
+        return round(seconds * self.sample_rate)
+
+    @property
+    def hop_samples(self) -> int:
+        return max(1, round(self.hop * self.sample_rate) if self.hop is not None else self.clip_samples // 2)
+
+
+def load(source: Any, *, sampling_rate: float | None = None, settings: AudioSettings = AudioSettings()) -> Waveform:
+    """Read a sound.
+
+    Args:
+        source: a path, bytes or file object of anything that libsndfile (wav, flac, ogg, opus, mp3, aiff) or FFmpeg
+            (m4a, mp4, aac, webm ...) reads; an array or tensor, (samples,), (channels, samples) or
+            (samples, channels), float in -1..1 or uint8/int16/int32; ``(array, rate)`` or ``(rate, array)``;
+            ``{"array": ..., "sampling_rate": ...}``; or a :class:`Waveform`.
+        sampling_rate: Hz, of arrays that come without; files state their own.
+        settings: only ``max_seconds`` is used here.
+
+    Raises:
+        UnreadableError, EmptyInputError, NonFiniteError, ShapeError, TooLargeError, InputError: all name the source.
+    """
+    if isinstance(source, Waveform):
+        return source
+    waveform = waveform_from_array(source, sampling_rate) or read_waveform(source, settings.max_seconds)
+    if waveform.seconds > settings.max_seconds:
+        raise TooLargeError(
+            f"{waveform.name}: {waveform.seconds:.0f} s of sound, the limit is {settings.max_seconds:.0f} s; "
+            "cut it, or raise max_seconds in AudioSettings"
+        )
+    return waveform
+
+
+def resample(samples: torch.Tensor, rate: float, new_rate: int) -> torch.Tensor:
+    """Band-limited resampling of (..., n) from ``rate`` to ``new_rate`` Hz, as torchaudio does it.
+
+    Rates without a common factor (44,101 Hz) are brought to the nearest small ratio, less than a millionth off.
+    """
+    ratio = Fraction(rate).limit_denominator(1000) / new_rate  # old samples per new sample
+    if ratio == 1:
+        return samples
+    if ratio.numerator * ratio.denominator > MAX_KERNEL:
+        ratio = ratio.limit_denominator(1000) if ratio > 1 else 1 / (1 / ratio).limit_denominator(1000)
+    return torchaudio().functional.resample(samples, ratio.numerator, ratio.denominator)
+
+
+def clip_bounds(num_samples: int, settings: AudioSettings) -> list[tuple[int, int]]:
+    """First sample and one past the last of each clip of a sound of ``num_samples`` at ``settings.sample_rate``."""
+    length = settings.clip_samples
+    if settings.policy == "sliding":
+        last = max(num_samples - length, 0)
+        # The last window is moved back to end with the sound, so that no end is lost and none is mostly padding.
+        starts = [*range(0, last, settings.hop_samples), last]
+    else:
+        count = math.ceil(num_samples / length) if settings.policy == "cover" else settings.num_clips
+        starts = _even_starts(num_samples, count, settings)
+    return [(start, min(start + length, num_samples)) for start in starts]
+
+
+def _even_starts(num_samples: int, count: int, settings: AudioSettings) -> list[int]:
+    # In exact fractions of the float duration and cut to whole samples, as pytorchvideo's sampler does it.
+    seconds = Fraction(max(num_samples / settings.sample_rate - settings.clip_duration, 0.0))
+    step = seconds / max(count - 1, 1)
+    return [int(step * i * settings.sample_rate) for i in range(count)]
+
+
+def transform(waveform: Waveform, settings: AudioSettings = AudioSettings()) -> torch.Tensor:
+    """Cut a sound into clips and make each a log-mel picture.
+
+    Channels are averaged (the ``"reference"`` policy takes the first). A sound shorter than one clip gives fewer
+    frames, the rest is padding; one shorter than a 25 ms frame is padded with silence, with a warning.
+
+    Returns:
+        (S, 1, num_mel_bins, target_length) float32 on the waveform's device.
+    """
+    return log_mel(cut(waveform, settings)[0], settings)
+
+
+def transform_batch(waveforms: list[Waveform], settings: AudioSettings) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """:func:`transform` of many sounds at once, each with its clips' times (see :func:`cut`)."""
+    clips, times = zip(*(cut(waveform, settings) for waveform in waveforms), strict=True)
+    mels: list[torch.Tensor | None] = [None] * len(clips)
+    for length in {part.shape[1] for part in clips}:  # short sounds have shorter clips
+        group = [i for i, part in enumerate(clips) if part.shape[1] == length]
+        together = log_mel(torch.cat([clips[i] for i in group]), settings)
+        for i, mel in zip(group, together.split([len(clips[i]) for i in group]), strict=True):
+            mels[i] = mel
+    return list(zip(mels, times, strict=True))
+
+
+def cut(waveform: Waveform, settings: AudioSettings) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips of a sound, (S, samples) at ``settings.sample_rate``, and their start and end, (S, 2) s on the CPU."""
+    _warn_if_silent(waveform)
+    channels = waveform.samples if settings.policy == "reference" else waveform.samples.mean(dim=0, keepdim=True)
+    channels = resample(channels, waveform.sample_rate, settings.sample_rate)  # (C, n)
+    bounds = clip_bounds(channels.shape[1], settings)
+    if settings.policy == "reference":
+        clips = _contaminated_clips(channels, bounds)
+    else:
+        clips = [channels[0, start:end] for start, end in bounds]
+    times = torch.tensor(bounds, dtype=torch.float32) / settings.sample_rate
+    return _stack(clips, waveform.name, settings), times
+
+
+def _contaminated_clips(channels: torch.Tensor, bounds: list[tuple[int, int]]) -> list[torch.Tensor]:
+    """The reference's quirk: each clip's mean is taken off a shared buffer, so later clips see earlier ones' change."""
+    buffer, clips = channels.clone(), []
+    for start, end in bounds:
+        view = buffer[:, start:end]
+        view -= view.mean()
+        clips.append(view[0].clone())
+    return clips
+
+
+def _stack(clips: list[torch.Tensor], name: str, settings: AudioSettings) -> torch.Tensor:
+    """(S, samples): clips of one sound are equally long but for rounding; less than a frame is padded with silence."""
+    shortest = max(min(len(clip) for clip in clips), frame_samples(settings))
+    if len(clips[0]) < frame_samples(settings):
+        milliseconds = 1000 * len(clips[0]) / settings.sample_rate
+        warnings.warn(
+            f"{name}: {milliseconds:.1f} ms of sound is less than one frame of 25 ms; padded with silence, "
+            "its embedding will mean little",
+            Bind2GenWarning,
+            stacklevel=4,
+        )
+    return torch.stack([F.pad(clip[:shortest], (0, max(shortest - len(clip), 0))) for clip in clips])
+
+
+def _warn_if_silent(waveform: Waveform) -> None:
+    low, high = waveform.samples.aminmax()
+    if float(high - low) < SILENCE:
+        warnings.warn(
+            f"{waveform.name}: the sound is silent; its embedding will mean little", Bind2GenWarning, stacklevel=3
+        )

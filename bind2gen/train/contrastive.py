@@ -1,0 +1,52 @@
+"""Contrastive alignment: symmetric InfoNCE (ImageBind paper, section 3.2) on frozen or trained towers."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..imagebind.model import ImageBindModel
+
+
+def info_nce(
+    queries: torch.Tensor, keys: torch.Tensor, scale: torch.Tensor | float, positives: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Symmetric InfoNCE over a batch.
+
+    Args:
+        queries, keys: (N, D) unit-norm embeddings of the two modalities.
+        scale: 1/temperature.
+        positives: (N, N) bool, True where query i and key j belong together; default is the diagonal. Several
+            positives share the target equally, so that two dogs in a batch are not pushed apart (UniCL, arXiv
+            2204.03610); with the diagonal alone this is the paper's loss.
+
+    Returns:
+        Scalar loss.
+    """
+    logits = scale * queries @ keys.T
+    if positives is None:
+        targets = torch.arange(len(queries), device=queries.device)
+        return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+    matches = positives.to(logits.dtype)
+    forward = F.cross_entropy(logits, matches / matches.sum(1, keepdim=True))
+    backward = F.cross_entropy(logits.T, matches.T / matches.T.sum(1, keepdim=True))
+    return (forward + backward) / 2
+
+
+def freeze(model: ImageBindModel, *towers: str) -> None:
+    """Stop gradients into the named towers and switch their drop-path and dropout off."""
+    for name in towers:
+        model.towers[name].requires_grad_(False)
+
+
+def train_only(module: nn.Module, model: ImageBindModel, *towers: str) -> None:
+    """Put the named towers in training mode and every other tower in evaluation mode."""
+    module.eval()
+    for name in towers:
+        model.towers[name].train()
+
+
+def zero_shot_accuracy(embeds: torch.Tensor, class_embeds: torch.Tensor, targets: torch.Tensor) -> float:
+    """Share of embeddings (N, D) whose nearest class embedding (C, D) is the target (N,)."""
+    return (embeds @ class_embeds.T).argmax(1).eq(targets).float().mean().item()

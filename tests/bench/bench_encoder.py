@@ -1,0 +1,209 @@
+"""Speed and memory of the encoder beside the reference model, in one run. By hand:
+
+    python tests/bench/bench_encoder.py --reference REFERENCE --checkpoint imagebind_huge.pth [--threads 2] [--json OUT]
+
+REFERENCE is a checkout of facebookresearch/ImageBind. The checkpoint is the released file, or a stand-in with made-up
+values that is written to that path if nothing is there (4.8 GB; speed does not depend on the values). Throughput:
+models take turns within each round, medians over rounds, of wall time and of the process's CPU time (the steadier one
+on a machine that does other work). Loading: one fresh process each, time from imported to loaded and to the first
+embedding, and the process's peak resident memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "parity"), str(Path(__file__).parents[2])]
+import cases  # noqa: E402
+from make_golden import reference_model, stand_in_for_missing_packages  # noqa: E402
+
+from bind2gen.imagebind.checkpoint import load_official_checkpoint  # noqa: E402
+from bind2gen.imagebind.layouts import reference_key  # noqa: E402
+from bind2gen.imagebind.model import ImageBindModel  # noqa: E402
+
+BATCH = {"image": (1, 1, 3, 224, 224), "audio": (1, 3, 1, 128, 204)}  # one picture; one sound of three clips
+UNITS = {"image": "images/s", "audio": "clips/s"}
+# Wanted, as ratios to the reference in float32: throughput at least, load time and memory at most.
+WANTED = {"float32": 1.0, "bfloat16": 1.6, "load": 0.25}
+RATIOS = ("load_s", "load_cpu_s", "first_s", "peak_gb")
+
+
+def write_stand_in(path: Path) -> None:
+    """A file of the released one's keys, shapes and size."""
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in ImageBindModel(cases.config("huge")).state_dict().items()}
+    names = {key: reference_key(*key.split(".", 2)[1:]) for key in shapes}
+    state = {names[key]: torch.from_numpy(cases.fill_value(names[key], shape, "a")) for key, shape in shapes.items()}
+    state["modality_preprocessors.text.mask"] = torch.full((77, 77), -math.inf).triu(1)
+    for name, scale in {"audio": 20, "depth": 5, "thermal": 10, "imu": 5}.items():
+        state[f"modality_postprocessors.{name}.1.log_logit_scale"] = torch.tensor(math.log(scale))
+    torch.save(state, path)
+
+
+# ---- throughput ----
+
+
+def encoders(checkpoint: Path) -> dict[str, Callable[[str, torch.Tensor], torch.Tensor]]:
+    """Each model as ``(case, x)`` to embeddings. The reference shares the mapped file's pages with ours."""
+    on_cpu = partial(torch.linspace, device="cpu")  # its drop-path rates, which it reads as numbers
+    with mock.patch.object(torch, "linspace", on_cpu), torch.device("meta"):
+        reference = reference_model("huge")
+    reference.load_state_dict(torch.load(checkpoint, mmap=True, weights_only=True), assign=True)
+    ours = {
+        dtype: load_official_checkpoint(checkpoint, modalities=list(BATCH), dtype=getattr(torch, dtype))
+        for dtype in ("float32", "bfloat16")
+    }
+
+    def run_reference(case: str, x: torch.Tensor) -> torch.Tensor:
+        tower = {"image": "vision"}.get(case, case)
+        return reference({tower: x.squeeze(1) if case == "image" else x})[tower]
+
+    return {
+        "reference float32": run_reference,
+        "ours float32": lambda case, x: ours["float32"].encode(case, x, reference_scale=True),
+        "ours bfloat16": lambda case, x: ours["bfloat16"].encode(case, x, reference_scale=True),
+    }
+
+
+@torch.inference_mode()
+def throughput(checkpoint: Path, rounds: int) -> list[dict[str, object]]:
+    runs, rows = encoders(checkpoint), []
+    for case, shape in BATCH.items():
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        embeds = {name: run(case, x) for name, run in runs.items()}  # also the warm-up
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+        for _ in range(rounds):
+            for name, run in runs.items():
+                wall, cpu = time.perf_counter(), time.process_time()
+                run(case, x)
+                taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+        medians = {name: [statistics.median(column) for column in zip(*taken[name], strict=True)] for name in runs}
+        base, golden = medians["reference float32"], embeds["reference float32"]
+        for name, (wall, cpu) in medians.items():
+            rows.append(
+                {
+                    "case": case,
+                    "model": name,
+                    "rate": shape[0] * shape[1] / wall,
+                    "unit": UNITS[case],
+                    "wall_ratio": base[0] / wall,
+                    "cpu_ratio": base[1] / cpu,
+                    "error": cases.relative_error(embeds[name], golden.numpy()),
+                    "wanted": WANTED[name.split()[1]],
+                }
+            )
+    return rows
+
+
+# ---- loading ----
+
+
+def peak_memory() -> int:
+    """Bytes that this process ever held. On Linux ru_maxrss begins at the size of the process that started this one."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def load_once(which: str, checkpoint: Path) -> dict[str, float]:
+    """In this process: load for audio, embed one sound, and say what that took. The reference has no part-loading."""
+    imported = peak_memory()
+    start, cpu = time.perf_counter(), time.process_time()
+    if which == "reference":
+        model = reference_model("huge")
+        model.load_state_dict(torch.load(checkpoint, weights_only=True))  # as its imagebind_huge(pretrained=True)
+    else:
+        model = load_official_checkpoint(checkpoint, modalities=["audio"])
+    loaded, cpu = time.perf_counter(), time.process_time() - cpu
+    x = torch.zeros(BATCH["audio"])
+    with torch.inference_mode():
+        model({"audio": x}) if which == "reference" else model.encode("audio", x)
+    first = time.perf_counter()
+    memory = {"peak_gb": peak_memory() / 1e9, "import_gb": imported / 1e9}
+    return {"load_s": loaded - start, "load_cpu_s": cpu, "first_s": first - start} | memory
+
+
+def loading(arguments: argparse.Namespace) -> list[dict[str, object]]:
+    rows = []
+    for which in ("reference", "ours"):
+        command = [sys.executable, __file__, "--reference", arguments.reference, "--checkpoint", arguments.checkpoint]
+        command += ["--threads", arguments.threads, "--load-once", which]
+        answers = []
+        for _ in range(arguments.load_rounds):
+            done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
+            answers.append(json.loads(done.stdout.splitlines()[-1]))
+        rows.append({"model": which} | {key: statistics.median(a[key] for a in answers) for key in answers[0]})
+    for key in RATIOS:
+        rows[1][f"{key}_ratio"] = rows[1][key] / rows[0][key]
+    return rows
+
+
+def show_throughput(rows: list[dict[str, object]]) -> None:
+    print(f"{'case':6} {'model':18} {'rate':>16} {'x wall':>8} {'x CPU':>8} {'wanted':>8} {'error':>9}")
+    for row in rows:
+        rate = f"{row['rate']:.3f} {row['unit']}"
+        ratios = f"{row['wall_ratio']:8.2f} {row['cpu_ratio']:8.2f} {row['wanted']:8.2f}"
+        print(f"{row['case']:6} {row['model']:18} {rate:>16} {ratios} {row['error']:9.1e}", flush=True)
+
+
+def show_loading(rows: list[dict[str, object]]) -> None:
+    titles = f"{'load s':>8} {'load CPU s':>11} {'first embedding s':>18} {'peak GB':>8} {'imports GB':>11}"
+    print(f"{'audio only':12} {titles}")
+    for row in rows:
+        times = f"{row['load_s']:8.2f} {row['load_cpu_s']:11.2f} {row['first_s']:18.2f}"
+        print(f"{row['model']:12} {times} {row['peak_gb']:8.2f} {row['import_gb']:11.2f}")
+    ratios = [rows[1][f"{key}_ratio"] for key in RATIOS]
+    print(f"{'ratio':12} {ratios[0]:8.3f} {ratios[1]:11.3f} {ratios[2]:18.3f} {ratios[3]:8.3f}", end="")
+    print(f"   wanted: at most {WANTED['load']}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, required=True, help="a checkout of facebookresearch/ImageBind")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="imagebind_huge.pth; made up there if missing")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--load-rounds", type=int, default=1)
+    parser.add_argument("--part", choices=("all", "loading", "throughput"), default="all")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--load-once", choices=("reference", "ours"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    logging.disable(logging.WARNING)  # the licence note, once a load
+    stand_in_for_missing_packages(arguments.reference)
+    if arguments.load_once:
+        print(json.dumps(load_once(arguments.load_once, arguments.checkpoint)))
+        return
+    if not arguments.checkpoint.exists():
+        write_stand_in(arguments.checkpoint)
+    machine = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
+    result = machine | {"platform": platform.platform()} | {"threads": arguments.threads, "rounds": arguments.rounds}
+    if arguments.part != "loading":
+        result["throughput"] = throughput(arguments.checkpoint, arguments.rounds)
+        show_throughput(result["throughput"])
+    if arguments.part != "throughput":
+        result["loading"] = loading(arguments)
+        show_loading(result["loading"])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Fixtures shared by the tests: a toy ImageBind and a toy unCLIP host, built offline from seeded random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from bind2gen.adapter import EmbeddingAdapter
+from bind2gen.imagebind.config import TINY, ImageBindConfig
+from bind2gen.imagebind.model import ImageBindModel
+from bind2gen.imagebind.processor import ImageBindProcessor
+from bind2gen.pipeline import ImageBindUnCLIPPipeline
+
+EMBED_DIM = 32
+
+
+def build_host(width: int = EMBED_DIM) -> StableUnCLIPImg2ImgPipeline:
+    """A random StableUnCLIPImg2ImgPipeline for embeddings of ``width``; 16x16 pictures."""
+    torch.manual_seed(0)
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1, **{f"{c}</w>": i + 2 for i, c in enumerate("abcdefgh")}}
+    vocabulary |= {c: i + 10 for i, c in enumerate("abcdefgh")}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=8)
+    text = CLIPTextConfig(
+        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=37, num_hidden_layers=1, num_attention_heads=4,
+        max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=(2, 4), cross_attention_dim=32, class_embed_type="projection", norm_num_groups=8,
+        projection_class_embeddings_input_dim=2 * width,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16), latent_channels=4, norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    normalizer = StableUnCLIPImageNormalizer(embedding_dim=width)
+    with torch.no_grad():
+        normalizer.mean.normal_(std=0.5)
+        normalizer.std.uniform_(0.5, 1.5)
+    host = StableUnCLIPImg2ImgPipeline(
+        feature_extractor=None, image_encoder=None, image_normalizer=normalizer,
+        image_noising_scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=False),
+        tokenizer=tokenizer, text_encoder=CLIPTextModel(text), unet=unet,
+        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False), vae=vae,
+    )  # fmt: skip
+    for name in ("unet", "vae", "text_encoder"):
+        getattr(host, name).eval()
+    return host
+
+
+def tiny_imagebind() -> ImageBindModel:
+    """The toy encoder with a vocabulary that CLIP's tokenizer can index."""
+    towers = TINY().towers
+    towers["text"] = towers["text"] | {"vocab_size": 49_408}
+    torch.manual_seed(1)
+    return ImageBindModel(ImageBindConfig(EMBED_DIM, towers)).eval()
+
+
+def build_pipeline() -> ImageBindUnCLIPPipeline:
+    """Toy encoder and toy host, with known means for the gap shift."""
+    imagebind = tiny_imagebind()
+    means = 0.3 * torch.randn(3, EMBED_DIM, generator=torch.Generator().manual_seed(2)) / EMBED_DIM**0.5
+    adapter = EmbeddingAdapter.from_means(dict(zip(("image", "audio", "text"), means, strict=True)))
+    pipe = ImageBindUnCLIPPipeline.from_host(
+        build_host(), imagebind=imagebind, processor=ImageBindProcessor.for_config(imagebind.config), adapter=adapter
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def make_host() -> Callable[..., StableUnCLIPImg2ImgPipeline]:
+    return build_host
+
+
+@pytest.fixture(scope="session")
+def make_imagebind() -> Callable[[], ImageBindModel]:
+    return tiny_imagebind
+
+
+@pytest.fixture(scope="session")
+def make_pipeline() -> Callable[[], ImageBindUnCLIPPipeline]:
+    return build_pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline() -> ImageBindUnCLIPPipeline:
+    return build_pipeline()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy pipeline, saved."""
+    folder = tmp_path_factory.mktemp("tiny") / "pipeline"
+    build_pipeline().save_pretrained(folder)
+    return folder

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bind2gen.adapter import EmbeddingAdapter
+from bind2gen.arithmetic import blend, gap_shift, normalize
+from bind2gen.errors import HostError, InputError, ModalityError, ShapeError
+from bind2gen.slots import SLOTS, check_width
+
+
+def unit(seed: int, *shape: int) -> torch.Tensor:
+    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.fixture
+def means() -> dict[str, torch.Tensor]:
+    return {name: 0.4 * unit(i, 8) for i, name in enumerate(("image", "audio", "text"))}
+
+
+def test_the_default_adapter_is_a_plain_blend():
+    a, b = unit(5, 3, 8), unit(6, 3, 8)
+    assert torch.equal(EmbeddingAdapter(8)({"audio": a, "image": b}, {"audio": 0.7}), blend([a, b], [0.7, 1.0]))
+
+
+def test_each_modality_is_shifted_by_its_own_mean_and_images_stay(means):
+    adapter = EmbeddingAdapter.from_means(means)
+    x = unit(5, 3, 8)
+    assert torch.allclose(adapter({"image": x}), x, atol=1e-6)
+    for name in ("audio", "text"):
+        assert torch.allclose(adapter({name: x}), gap_shift(x, means[name], means["image"]), atol=1e-6)
+    assert torch.allclose(adapter({"imu": x}), x, atol=1e-6)  # no mean known
+
+
+def test_the_means_of_a_shifted_cloud_and_of_images_meet(means):
+    """Clouds as tight as real modality cones; renormalisation leaves a small rest."""
+    cone = normalize(unit(6, 8) + 0.3 * unit(7, 4000, 8))
+    adapter = EmbeddingAdapter.from_means({"image": means["image"] / 0.4 * cone.mean(0).norm(), "audio": cone.mean(0)})
+    target = adapter.means[0]
+    assert (adapter({"audio": cone}).mean(0) - target).norm() < 0.05 < 0.5 < (cone.mean(0) - target).norm()
+
+
+def test_saving_and_loading_keeps_the_means(tmp_path, means):
+    adapter = EmbeddingAdapter.from_means(means, gap_strength=0.5)
+    adapter.save_pretrained(tmp_path)
+    again = EmbeddingAdapter.from_pretrained(tmp_path)
+    x = unit(5, 3, 8)
+    assert again.config.gap_strength == 0.5
+    assert torch.equal(again({"audio": x}), adapter({"audio": x}))
+    assert not torch.allclose(again({"audio": x}), x)
+
+
+def test_bad_means_and_weights_are_named(means):
+    with pytest.raises(ModalityError, match="image"):
+        EmbeddingAdapter.from_means({"audio": means["audio"]})
+    with pytest.raises(ModalityError, match="smell"):
+        EmbeddingAdapter.from_means(means | {"smell": means["audio"]})
+    with pytest.raises(ShapeError, match="one shape"):
+        EmbeddingAdapter.from_means(means | {"imu": torch.zeros(9)})
+    with pytest.raises(ModalityError, match="'text'"):
+        EmbeddingAdapter.from_means(means)({"audio": unit(0, 1, 8)}, {"text": 1.0})
+    with pytest.raises(InputError, match="list"):
+        EmbeddingAdapter.from_means(means)({"audio": unit(0, 1, 8)}, [1.0])
+
+
+def test_a_host_of_another_width_is_refused_by_the_name_of_its_variant():
+    check_width("host", 1024, 1024)
+    with pytest.raises(HostError, match="1024.*768.*ViT-L") as caught:
+        check_width("stable-unclip-small", 1024, SLOTS["unclip-l"].width)
+    assert "stable-diffusion-2-1-unclip" in str(caught.value)
+    with pytest.raises(HostError, match="256.*1024"):
+        check_width("host", 256, 1024)

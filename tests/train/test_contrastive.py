@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bind2gen.train.contrastive import info_nce, zero_shot_accuracy
+from bind2gen.train.towers import balanced_weights, caption_matches, rank_one
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def test_the_diagonal_loss_equals_the_formula_of_the_paper():
+    q, k, temperature = unit(5, 8), unit(5, 8, seed=1), 0.05
+    wanted = 0.0
+    for a, b in ((q, k), (k, q)):
+        for i in range(5):
+            logits = [math.exp(float(a[i] @ b[j]) / temperature) for j in range(5)]
+            wanted -= math.log(logits[i] / sum(logits)) / 5 / 2
+    assert info_nce(q, k, 1 / temperature).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_positives_on_the_diagonal_alone_change_nothing():
+    q, k = unit(6, 8), unit(6, 8, seed=1)
+    assert torch.allclose(info_nce(q, k, 10.0), info_nce(q, k, 10.0, torch.eye(6, dtype=torch.bool)))
+
+
+def test_two_of_a_kind_are_not_pushed_apart():
+    """Identical embeddings of one concept: with shared targets the loss has no gradient between them."""
+    q = unit(1, 8).repeat(2, 1).requires_grad_()
+    k = unit(1, 8, seed=1).repeat(2, 1)
+    info_nce(q, k, 10.0, torch.ones(2, 2, dtype=torch.bool)).backward()
+    assert q.grad.abs().max() < 1e-6
+
+
+def test_balanced_weights_lift_the_rare_and_drop_the_background():
+    weights = balanced_weights(np.array(["dog"] * 100 + ["rain"] * 4 + [""] * 50), power=0.5)
+    dog, rain, background = weights[:100].sum(), weights[100:104].sum(), weights[104:].sum()
+    assert background == 0 and weights.sum() == pytest.approx(1)
+    assert dog / rain == pytest.approx((100 / 4) ** 0.5)
+
+
+def test_a_caption_is_true_of_its_label_and_of_its_concept():
+    concepts, labels = np.array(["dog", "dog", "cat"]), np.array(["Chihuahua", "poodle", "tabby"])
+    matches = caption_matches(concepts, labels, np.array(["dog", "poodle", "cat"]))
+    assert matches.tolist() == [[True, False, False], [True, True, False], [False, False, True]]
+
+
+def test_scores_count_right_answers():
+    classes = torch.eye(3)
+    embeds = torch.tensor([[1.0, 0.1, 0], [0.2, 1, 0], [1, 0, 0.5], [0, 0, 1]])
+    assert zero_shot_accuracy(embeds, classes, torch.tensor([0, 1, 2, 2])) == pytest.approx(0.75)
+    assert rank_one(embeds, classes, np.array(["a", "b", "c", "c"]), np.array(["a", "b", "c"])) == pytest.approx(0.75)
