@@ -9,7 +9,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from .arithmetic import blend, gap_shift
+from .arithmetic import blend, gap_shift, normalize
 from .errors import InputError, ModalityError, ShapeError
 from .modality import MODALITIES
 
@@ -24,34 +24,61 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         modalities: those whose mean embedding is known; ``"image"`` must be among them, or the list be empty.
             Unknown modalities pass without a shift.
         gap_strength: 0 leaves embeddings where they are, 1 moves each modality's mean onto the image mean.
+        mapped: those that also have a learned linear map: embedding less its mean -> image embedding less its mean.
 
-    The means are buffers, (D,) each, measured on training data; fill them with :meth:`from_means`.
+    Means, (D,) each, and maps, (D, D) each, are buffers measured on training data; see :meth:`from_means`.
     """
 
     @register_to_config
-    def __init__(self, embed_dim: int = 1024, modalities: list[str] | None = None, gap_strength: float = 1.0) -> None:
+    def __init__(
+        self,
+        embed_dim: int = 1024,
+        modalities: list[str] | None = None,
+        gap_strength: float = 1.0,
+        mapped: list[str] | None = None,
+    ) -> None:
         super().__init__()
         modalities = list(modalities or [])
         if unknown := set(modalities) - set(MODALITIES):
             raise ModalityError(f"adapter: unknown modalities {sorted(unknown)}; known are {', '.join(MODALITIES)}")
         if modalities and "image" not in modalities:
             raise ModalityError("adapter: wanted the mean of image embeddings among the means, found none")
+        self.mapped = list(mapped or [])
+        if missing := set(self.mapped) - set(modalities):
+            raise ModalityError(f"adapter: maps for {sorted(missing)} without their mean embeddings")
         self.known = modalities
         self.register_buffer("means", torch.zeros(len(modalities), embed_dim))
+        self.register_buffer("maps", torch.eye(embed_dim).repeat(len(self.mapped), 1, 1))
 
     @classmethod
-    def from_means(cls, means: Mapping[str, torch.Tensor], *, gap_strength: float = 1.0) -> EmbeddingAdapter:
-        """Build from measured means: modality name -> (D,) mean of its unit-norm embeddings.
+    def from_means(
+        cls,
+        means: Mapping[str, torch.Tensor],
+        *,
+        maps: Mapping[str, torch.Tensor] | None = None,
+        gap_strength: float = 1.0,
+    ) -> EmbeddingAdapter:
+        """Build from measurements.
+
+        Args:
+            means: modality name -> (D,) mean of its unit-norm embeddings.
+            maps: modality name -> (D, D) linear map, applied from the right; see ``bind2gen.train.fit_adapter``.
 
         Raises:
             ModalityError: no mean for images, or an unknown name.
             ShapeError: widths differ.
         """
+        maps = dict(maps or {})
         widths = {tuple(mean.shape) for mean in means.values()}
         if len(widths) != 1 or len(next(iter(widths))) != 1:
             raise ShapeError(f"adapter: wanted means of one shape (D,), got {sorted(widths)}")
-        adapter = cls(embed_dim=next(iter(widths))[0], modalities=list(means), gap_strength=gap_strength)
+        width = next(iter(widths))[0]
+        if wrong := {name: tuple(m.shape) for name, m in maps.items() if m.shape != (width, width)}:
+            raise ShapeError(f"adapter: wanted maps ({width}, {width}), got {wrong}")
+        adapter = cls(embed_dim=width, modalities=list(means), gap_strength=gap_strength, mapped=list(maps))
         adapter.means.copy_(torch.stack(list(means.values())))
+        for k, learned in enumerate(maps.values()):
+            adapter.maps[k] = learned
         return adapter
 
     @torch.no_grad()
@@ -86,4 +113,8 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
                 logger.info("no mean embedding known for %s: it passes without a shift over the modality gap", modality)
             return embeds
         means = self.means.to(embeds)
-        return gap_shift(embeds, means[self.known.index(modality)], means[self.known.index("image")], strength)
+        source, target = means[self.known.index(modality)], means[self.known.index("image")]
+        if modality not in self.mapped:
+            return gap_shift(embeds, source, target, strength)
+        image_like = target + (embeds - source) @ self.maps[self.mapped.index(modality)].to(embeds)
+        return normalize(torch.lerp(embeds, image_like, strength))

@@ -70,3 +70,23 @@ def test_a_host_of_another_width_is_refused_by_the_name_of_its_variant():
     assert "stable-diffusion-2-1-unclip" in str(caught.value)
     with pytest.raises(HostError, match="256.*1024"):
         check_width("host", 256, 1024)
+
+
+def test_a_learned_map_replaces_the_plain_shift(tmp_path, means):
+    learned = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
+    adapter = EmbeddingAdapter.from_means(means, maps={"audio": learned})
+    x = unit(5, 3, 8)
+    wanted = normalize(means["image"] + (x - means["audio"]) @ learned)
+    assert torch.allclose(adapter({"audio": x}), wanted, atol=1e-5)
+    assert torch.allclose(adapter({"text": x}), gap_shift(x, means["text"], means["image"]), atol=1e-6)
+    identity = EmbeddingAdapter.from_means(means, maps={"audio": torch.eye(8)})
+    assert torch.allclose(identity({"audio": x}), EmbeddingAdapter.from_means(means)({"audio": x}), atol=1e-5)
+    adapter.save_pretrained(tmp_path)
+    assert torch.equal(EmbeddingAdapter.from_pretrained(tmp_path)({"audio": x}), adapter({"audio": x}))
+
+
+def test_bad_maps_are_named(means):
+    with pytest.raises(ShapeError, match=r"maps \(8, 8\)"):
+        EmbeddingAdapter.from_means(means, maps={"audio": torch.zeros(8, 7)})
+    with pytest.raises(ModalityError, match="imu"):
+        EmbeddingAdapter.from_means(means, maps={"imu": torch.eye(8)})

@@ -12,6 +12,7 @@ import argparse
 import gzip
 import json
 import logging
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,7 +35,8 @@ from ..preprocess import text
 from ..preprocess.audio import AudioSettings
 from ..preprocess.image import ImageSettings
 from .autoencoder import build_autoencoder, train_autoencoder
-from .data import AudioSet, ImageSet, load_audio, load_images, split
+from .data import AudioSet, ImageSet, load_audio, load_images, recording, split
+from .fit_adapter import fit_linear_map
 from .host import (
     Conditions,
     build_text_encoder,
@@ -47,7 +49,9 @@ from .host import (
     train_unet,
 )
 from .loop import LoopConfig, weights_of
-from .towers import embed_names, embed_sounds, train_audio, train_image_text
+from .towers import embed_altered, embed_names, train_audio, train_image_text
+
+logger = logging.getLogger(__name__)
 
 EMBED_DIM = 256
 IMAGE_SIZE = 64  # pixels
@@ -56,6 +60,7 @@ MEL_BINS = 64
 MEL_FRAMES = 400  # 398 frames of 10 ms in 4 s, padded
 VOCABULARY = 8192  # the first merges of CLIP's table; rarer words become several tokens
 CONTEXT = 32  # tokens
+ALTERED_COPIES = 3  # of each training sound, to fit the map from sounds to images
 GUIDANCE_SCALE = 3.0  # default of the packaged pipeline
 
 TOWERS: dict[str, TowerConfig] = {
@@ -215,25 +220,35 @@ def run_unet(run: Run, config: LoopConfig) -> None:
     train_unet(images, conditions, run.host_tokenizer(), TEMPLATES, normalizer, config, run.out / "unet")
 
 
-def mean_embeds(run: Run, model: ImageBindModel) -> dict[str, torch.Tensor]:
-    """Mean unit-norm embedding of each modality over the training data, concepts weighted alike: the modality gap."""
-    images, sounds = run.images[0], run.sounds[0]
-    photo_embeds = run.conditions().image_embeds[:, 0]
+def mean_by_concept(embeds: torch.Tensor, concepts: np.ndarray) -> dict[str, torch.Tensor]:
+    """Mean unit-norm embedding of each concept, (D,)."""
+    embeds = nn.functional.normalize(embeds, dim=-1)
+    return {name: embeds[torch.from_numpy(concepts == name)].mean(0) for name in sorted(set(concepts))}
+
+
+def fit_adapter(run: Run, model: ImageBindModel) -> EmbeddingAdapter:
+    """Mean embeddings of images, sounds and texts (concepts weighted alike), and a linear map from sounds to images.
+
+    The map is fitted on altered copies of the training sounds: the audio tower knows the plain ones too well.
+    """
+    sounds = run.sounds[0]
+    background = sounds.take(sounds.concepts() == "")
     sounds = sounds.take(sounds.concepts() != "")
+    photos = mean_by_concept(run.conditions().image_embeds[:, 0], run.images[0].concepts())
     with torch.no_grad():
-        sound_embeds = embed_sounds(model, sounds, audio_settings())
-        names = sorted(set(images.concepts()))
-        text_embeds = embed_names(model, run.tokenize, names, TEMPLATES)
-
-    def balanced(embeds: torch.Tensor, concepts: np.ndarray) -> torch.Tensor:
-        embeds = nn.functional.normalize(embeds, dim=-1)
-        return torch.stack([embeds[torch.from_numpy(concepts == name)].mean(0) for name in set(concepts)]).mean(0)
-
-    return {
-        "image": balanced(photo_embeds, images.concepts()),
-        "audio": balanced(sound_embeds, sounds.concepts()),
-        "text": balanced(text_embeds, np.array(names)),
+        texts = embed_names(model, run.tokenize, list(photos), TEMPLATES)
+        heard = [embed_altered(model, sounds, background, audio_settings(), seed) for seed in range(ALTERED_COPIES)]
+    heard, concepts = torch.cat(heard), np.tile(sounds.concepts(), ALTERED_COPIES)
+    means = {
+        "image": torch.stack(list(photos.values())).mean(0),
+        "audio": torch.stack(list(mean_by_concept(heard, concepts).values())).mean(0),
+        "text": texts.mean(0),
     }
+    wanted = torch.stack([photos[name] for name in concepts])
+    groups = torch.tensor([zlib.crc32(recording(s).encode()) for s in sounds.samples]).repeat(ALTERED_COPIES)
+    learned, ridge = fit_linear_map(heard - means["audio"], wanted - means["image"], groups)
+    logger.info("audio to image map: relative ridge %g", ridge)
+    return EmbeddingAdapter.from_means(means, maps={"audio": learned})
 
 
 def package(run: Run, folder: Path) -> None:
@@ -251,7 +266,7 @@ def package(run: Run, folder: Path) -> None:
     pipe = ImageBindUnCLIPPipeline(
         imagebind=imagebind,
         processor=processor,
-        adapter=EmbeddingAdapter.from_means(mean_embeds(run, imagebind)),
+        adapter=fit_adapter(run, imagebind),
         image_normalizer=fit_normalizer(conditions.image_embeds[:, 0]),
         image_noising_scheduler=embedding_noise_schedule(),
         tokenizer=tokenizer,
@@ -263,7 +278,7 @@ def package(run: Run, folder: Path) -> None:
     )
     pipe.to(torch.float16).save_pretrained(folder)
     for part in ("imagebind", "text_encoder"):
-        # transformers loads in the dtype that config.json names, diffusers in float32: without this they would disagree.
+        # transformers loads in the dtype that config.json names, diffusers in float32: they must not disagree.
         config = folder / part / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
     table = folder / "tokenizer" / "tokenizer.json"

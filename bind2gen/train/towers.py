@@ -114,6 +114,22 @@ def embed_sounds(model: ImageBindModel, sounds: AudioSet, settings: AudioSetting
     return torch.cat(embeds)
 
 
+@torch.no_grad()
+def embed_altered(
+    model: ImageBindModel, sounds: AudioSet, background: AudioSet, settings: AudioSettings, seed: int
+) -> torch.Tensor:
+    """(N, D) unit norm, of one augmented clip of each sound."""
+    rng = np.random.default_rng([seed, 1])
+    embeds = []
+    for start in range(0, len(sounds.waveforms), 64):
+        clips = crop_sounds(sounds.waveforms[start : start + 64], settings.clip_samples, rng)
+        chosen = rng.integers(len(background.waveforms), size=16)
+        noises = crop_sounds([background.waveforms[i] for i in chosen], settings.clip_samples, rng)
+        mel = log_mel(torch.from_numpy(augment_sounds(clips, rng, background=noises)), settings)
+        embeds.append(model.encode("audio", mel[:, None]))
+    return torch.cat(embeds)
+
+
 def rank_one(queries: torch.Tensor, gallery: torch.Tensor, wanted: np.ndarray, found: np.ndarray) -> float:
     """Share of queries (N, D) whose nearest gallery item (M, D) is of the wanted concept."""
     nearest = (queries @ gallery.T).argmax(1).cpu().numpy()
