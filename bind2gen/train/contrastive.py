@@ -34,12 +34,6 @@ def info_nce(
     return (forward + backward) / 2
 
 
-def freeze(model: ImageBindModel, *towers: str) -> None:
-    """Stop gradients into the named towers and switch their drop-path and dropout off."""
-    for name in towers:
-        model.towers[name].requires_grad_(False)
-
-
 def train_only(module: nn.Module, model: ImageBindModel, *towers: str) -> None:
     """Put the named towers in training mode and every other tower in evaluation mode."""
     module.eval()

@@ -17,6 +17,7 @@ from .loop import LoopConfig, train
 
 Tokenize = Callable[[list[str]], torch.Tensor]
 SHARED_CONCEPT = 0.5  # probability that a caption names the concept ("dog"), not the finer label ("Chihuahua")
+BACKGROUNDS = 16  # sounds of no concept that a batch's clips are mixed with
 AUDIO_TEMPERATURE = 0.05  # ImageBind paper, table 9
 
 # Mean and deviation of CLIP's image preprocessing, per RGB channel in 0..1.
@@ -114,6 +115,16 @@ def embed_sounds(model: ImageBindModel, sounds: AudioSet, settings: AudioSetting
     return torch.cat(embeds)
 
 
+def altered_mel(
+    waveforms: list[np.ndarray], background: list[np.ndarray], settings: AudioSettings, rng: np.random.Generator
+) -> torch.Tensor:
+    """One augmented clip of each waveform, with background sounds mixed in: (N, 1, mel bins, frames)."""
+    clips = crop_sounds(waveforms, settings.clip_samples, rng)
+    chosen = rng.integers(len(background), size=BACKGROUNDS)
+    noises = crop_sounds([background[i] for i in chosen], settings.clip_samples, rng)
+    return log_mel(torch.from_numpy(augment_sounds(clips, rng, background=noises)), settings)
+
+
 @torch.no_grad()
 def embed_altered(
     model: ImageBindModel, sounds: AudioSet, background: AudioSet, settings: AudioSettings, seed: int
@@ -122,10 +133,7 @@ def embed_altered(
     rng = np.random.default_rng([seed, 1])
     embeds = []
     for start in range(0, len(sounds.waveforms), 64):
-        clips = crop_sounds(sounds.waveforms[start : start + 64], settings.clip_samples, rng)
-        chosen = rng.integers(len(background.waveforms), size=16)
-        noises = crop_sounds([background.waveforms[i] for i in chosen], settings.clip_samples, rng)
-        mel = log_mel(torch.from_numpy(augment_sounds(clips, rng, background=noises)), settings)
+        mel = altered_mel(sounds.waveforms[start : start + 64], background.waveforms, settings, rng)
         embeds.append(model.encode("audio", mel[:, None]))
     return torch.cat(embeds)
 
@@ -160,16 +168,13 @@ def train_audio(
     photos_of = {c: np.flatnonzero(images.concepts() == c) for c in set(images.concepts())}
     concepts = sounds.concepts()
     weights = balanced_weights(concepts)
-    samples = settings.clip_samples
     background = [w for w, c in zip(sounds.waveforms, concepts, strict=True) if c == ""]
 
     def step_loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         train_only(model, model, "audio")
         chosen = rng.choice(len(weights), config.batch_size, p=weights)
-        clips = crop_sounds([sounds.waveforms[i] for i in chosen], samples, rng)
-        noises = crop_sounds([background[i] for i in rng.integers(len(background), size=16)], samples, rng)
-        clips = augment_sounds(clips, rng, background=noises)
-        mel = mask_spectrogram(log_mel(torch.from_numpy(clips), settings), rng)
+        mel = altered_mel([sounds.waveforms[i] for i in chosen], background, settings, rng)
+        mel = mask_spectrogram(mel, rng)
         audio_embeds = model.encode("audio", mel[:, None])
         photos = np.array([rng.choice(photos_of[concepts[i]]) for i in chosen])
         matches = torch.from_numpy(concepts[chosen][:, None] == concepts[chosen][None])
