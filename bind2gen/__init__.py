@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .imagebind.processor import ImageBindProcessor
     from .modality import MODALITIES
     from .pipeline import ImageBindUnCLIPPipeline
+    from .timeline import embed_timeline
 
 __all__ = [
     "HUGE",
@@ -37,6 +38,7 @@ __all__ = [
     "blend",
     "bundled_path",
     "convert_checkpoint",
+    "embed_timeline",
     "gap_shift",
     "load_official_checkpoint",
     "match_norm",
@@ -60,6 +62,7 @@ _HOMES: dict[str, str] = {  # public name -> the module that defines it
     "blend": "arithmetic",
     "bundled_path": "bundled",
     "convert_checkpoint": "imagebind.checkpoint",
+    "embed_timeline": "timeline",
     "gap_shift": "arithmetic",
     "load_official_checkpoint": "imagebind.checkpoint",
     "match_norm": "arithmetic",
@@ -74,12 +77,13 @@ _BASES: dict[str, str] = {
     "PreTrainedModel": "transformers",
     "ProcessorMixin": "transformers",
 }
+_PARTS: dict[str, str] = {"PatchAutoencoder": "hosts.patch_autoencoder"}  # found by diffusers, not meant for users
 
 
 def __getattr__(name: str) -> Any:
     if name in _BASES:
         return getattr(importlib.import_module(_BASES[name]), name)
-    home = _HOMES.get(name)
+    home = _HOMES.get(name) or _PARTS.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{home}", __name__), name)

@@ -30,7 +30,7 @@ from .imagebind.processor import ImageBindProcessor
 from .modality import MODALITIES
 
 # The processor's keyword for each modality that it reads.
-PROCESSOR_KEYS = {"text": "text", "image": "images", "audio": "audio", "video": "video"}
+PROCESSOR_KEYS = {name: "images" if name == "image" else name for name in MODALITIES}
 
 
 @dataclass
@@ -156,13 +156,14 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
         """ImageBind embeddings of raw inputs: modality -> (B, D) unit norm float32.
 
         Args:
-            inputs: ``audio=``, ``image=``, ``text=``, ``video=`` ...: one input, or a list of them.
+            inputs: ``audio=``, ``image=``, ``text=``, ``video=``, ``depth=``, ``thermal=``, ``imu=``: one input, or a
+                list of them. Where a sensor needs more than a file says, pass what its loader gives, such as
+                ``bind2gen.preprocess.depth.load("d.png", sensor="kinect_v2")``.
             sampling_rate: Hz, of sounds given as arrays without a rate.
         """
         given = {name: value for name, value in inputs.items() if value is not None}
-        if unread := [name for name in given if name not in PROCESSOR_KEYS]:
-            known = ", ".join(PROCESSOR_KEYS)
-            raise ModalityError(f"{', '.join(unread)}: raw inputs of this kind cannot be read yet; known are {known}")
+        if unknown := [name for name in given if name not in PROCESSOR_KEYS]:
+            raise ModalityError(f"{', '.join(unknown)}: no such modality; known are {', '.join(PROCESSOR_KEYS)}")
         for name in given:
             self.imagebind.tower(name)  # refused before the inputs are read
         if self.imagebind.training:

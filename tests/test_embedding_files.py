@@ -41,6 +41,20 @@ def test_a_transposed_view_is_stored_as_it_reads(suffix, tmp_path):
     assert np.array_equal(load_embeddings(tmp_path / f"x{suffix}").vectors["image"], view)
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_times_of_a_timeline_come_back_exactly(suffix, tmp_path):
+    times = np.array([[0.0, 2.0], [0.1, 2.1], [1 / 3, 7 / 3]])
+    before = some_embeddings()
+    save_embeddings(
+        tmp_path / f"x{suffix}", EmbeddingSet(before.vectors, before.inputs, before.details, {"audio": times})
+    )
+    after = load_embeddings(tmp_path / f"x{suffix}")
+    assert set(after.times) == {"audio"} and set(after.vectors) == {"audio", "text"}
+    assert after.times["audio"].dtype == np.float64
+    assert np.array_equal(after.times["audio"], times)
+    assert np.array_equal(after.vectors["audio"], before.vectors["audio"])
+
+
 def test_other_programs_find_the_arrays_under_the_modality(tmp_path):
     from safetensors.numpy import load_file
 
@@ -79,6 +93,8 @@ def test_sets_that_contradict_themselves_are_refused():
         EmbeddingSet({"audio": ones}, {"audio": ["a"]}, {})
     with pytest.raises(ShapeError, match="float64"):
         EmbeddingSet({"audio": ones.astype(float)}, {"audio": ["a", "b"]}, {})
+    with pytest.raises(ShapeError, match=r"times of audio: wanted \(2, 2\)"):
+        EmbeddingSet({"audio": ones}, {"audio": ["a", "b"]}, {}, {"audio": np.zeros((3, 2))})
     with pytest.raises(NonFiniteError):
         EmbeddingSet({"audio": ones * np.nan}, {"audio": ["a", "b"]}, {})
 

@@ -19,7 +19,8 @@ HEAVY = ("torch", "transformers", "diffusers", "numpy", "PIL", "av", "soundfile"
 PUBLIC = {
     "ImageBindModel", "ImageBindConfig", "ImageBindOutput", "ImageBindProcessor", "ImageBindUnCLIPPipeline",
     "EmbeddingAdapter", "load_official_checkpoint", "convert_checkpoint", "HUGE", "TINY", "MODALITIES", "normalize",
-    "blend", "slerp", "subtract", "gap_shift", "match_norm", "bundled_path", "Bind2GenError", "Bind2GenWarning",
+    "blend", "slerp", "subtract", "gap_shift", "match_norm", "bundled_path", "embed_timeline", "Bind2GenError",
+    "Bind2GenWarning",
 }  # fmt: skip
 
 

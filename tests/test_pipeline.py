@@ -26,6 +26,7 @@ from bind2gen.errors import (
 from bind2gen.hosts import unclip
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
+from bind2gen.preprocess import depth
 
 RATE = 16_000
 STEPS = 3
@@ -184,6 +185,21 @@ def test_a_host_and_an_encoder_are_loaded_from_folders(tmp_path, make_host, make
         loaded(image=picture(0))
 
 
+def test_depth_infrared_and_motion_make_pictures_too(tiny_pipeline):
+    rng = np.random.default_rng(0)
+    given = {
+        "depth": depth.load(rng.uniform(1, 5, (40, 50)).astype(np.float32), sensor="xtion"),
+        "thermal": rng.integers(0, 256, (40, 50), dtype=np.uint8),
+        "imu": {"samples": rng.normal(size=(6, 300)).astype(np.float32) + 9.8, "sampling_rate": 100.0},
+    }
+    out = tiny_pipeline(**given, num_inference_steps=1)
+    assert set(out.embeds) == set(given) and len(out.images) == 1
+    for name, value in given.items():
+        alone = tiny_pipeline.embed(**{name: value})[name]
+        assert torch.allclose(out.embeds[name], alone, atol=1e-5)
+        assert torch.allclose(alone.norm(dim=1), torch.ones(1), atol=1e-5)
+
+
 def test_the_processor_saved_beside_an_encoder_is_used(tmp_path, make_host, make_imagebind):
     imagebind = make_imagebind()
     imagebind.save_pretrained(tmp_path)
@@ -195,9 +211,7 @@ def test_the_processor_saved_beside_an_encoder_is_used(tmp_path, make_host, make
 def test_half_precision_reaches_everything_that_is_loaded(tmp_path, make_host, make_imagebind):
     make_host().save_pretrained(tmp_path / "host")
     make_imagebind().save_pretrained(tmp_path / "imagebind")
-    pipe = ImageBindUnCLIPPipeline.from_host(
-        tmp_path / "host", imagebind=tmp_path / "imagebind", dtype=torch.bfloat16
-    )
+    pipe = ImageBindUnCLIPPipeline.from_host(tmp_path / "host", imagebind=tmp_path / "imagebind", dtype=torch.bfloat16)
     assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype, pipe.imagebind.dtype} == {torch.bfloat16}
     (tmp_path / "imagebind" / "model.safetensors").write_bytes(b"\0" * 99)
     with pytest.raises(CheckpointError, match="imagebind"):
@@ -353,7 +367,7 @@ def test_videos_and_files_go_in(tiny_pipeline, tmp_path):
         ({"audio": tone(1), "weights": [1.0]}, InputError, "dict"),
         ({"image_embeds": torch.ones(1, 32), "weights": {"audio": 1.0}}, InputError, "weights"),
         ({"audio": []}, InputError, "empty list"),
-        ({"depth": torch.ones(3, 3)}, ModalityError, "depth"),
+        ({"depth": torch.arange(27.0).reshape(3, 3, 3)}, ShapeError, "one depth a pixel"),
         ({"audio": tone(1), "noise_level": 1000}, InputError, "0..999"),
         ({"audio": tone(1), "num_inference_steps": 0}, InputError, "num_inference_steps"),
         ({"audio": tone(1), "guidance_scale": float("nan")}, InputError, "guidance_scale"),

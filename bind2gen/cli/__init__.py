@@ -13,20 +13,21 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import Bind2GenError
-from . import convert, embed, generate, info
+from . import convert, embed, evaluate, generate, info, inspect
 from .arguments import Parser, UsageError
 from .reporting import one_line, quiet_libraries
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130  # 130: what shells report for Ctrl-C
 DEBUG_VARIABLE = "BIND2GEN_DEBUG"
-COMMANDS = (generate, embed, convert, info)
+COMMANDS = (generate, embed, inspect, evaluate, convert, info)
 
 
 def build_parser() -> Parser:
     """The parser of all commands."""
     parser = Parser(
         prog="bind2gen",
-        description="Sound, pictures, text and video into one embedding space, and pictures out of it.",
+        description="Sound, pictures, text, video, depth, infrared and motion into one embedding space, and pictures "
+        "out of it.",
         epilog="Exit codes: 0 done; 1 an input, a model or the machine cannot do it; 2 wrong command line. "
         f"Set {DEBUG_VARIABLE}=1 for tracebacks.",
     )

@@ -10,7 +10,7 @@ from typing import NoReturn
 from ..errors import Bind2GenError
 from .reporting import one_line
 
-INPUT_MODALITIES = ("audio", "image", "text", "video")  # those whose raw form can be read today
+INPUT_MODALITIES = ("audio", "image", "text", "video", "depth", "thermal", "imu")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000  # the noise schedules of the hosts have that many
@@ -58,6 +58,13 @@ def finite(text: str) -> float:
     return value
 
 
+def above_zero(text: str) -> float:
+    """Type of a finite number above zero."""
+    if (value := finite(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"wanted a number above zero, got {text!r}")
+    return value
+
+
 def weight(text: str) -> tuple[str, float]:
     """Type of ``audio=0.7``."""
     name, equals, number = text.partition("=")
@@ -68,10 +75,17 @@ def weight(text: str) -> tuple[str, float]:
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """``--audio``, ``--image``, ``--text``, ``--video``, each with one or more inputs."""
+    """``--audio``, ``--image`` ... ``--imu``, each with one or more inputs."""
     group = parser.add_argument_group("inputs")
-    kinds = {"audio": "sound files, or example:NAME (see bind2gen info)", "image": "picture files",
-             "text": "sentences, each in quotes", "video": "video files"}  # fmt: skip
+    kinds = {
+        "audio": "sound files, or example:NAME (see bind2gen info)",
+        "image": "picture files",
+        "text": "sentences, each in quotes",
+        "video": "video files",
+        "depth": "depth maps: 16-bit PNG or TIFF, EXR, NPY",
+        "thermal": "infrared pictures: grey, radiometric or in false colours",
+        "imu": "motion recordings: CSV, Parquet, NPY, or a phone's export folder",
+    }
     for name in INPUT_MODALITIES:
         metavar = "TEXT" if name == "text" else "FILE"
         group.add_argument(f"--{name}", nargs="+", action="extend", metavar=metavar, help=kinds[name])

@@ -1,4 +1,4 @@
-"""``bind2gen embed``: inputs to embeddings in a file."""
+"""``bind2gen embed``: inputs to embeddings in a file, one of each input or one of each window of it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from .arguments import add_inputs, add_models, add_output, given_inputs
+from .arguments import UsageError, above_zero, add_inputs, add_models, add_output, given_inputs
 from .files import check_out_file, display_name, resolve_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
 from .reporting import progress
+from .sensors import SensorOptions, add_sensors, sensor_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,25 +20,37 @@ if TYPE_CHECKING:
     from ..imagebind.processor import ImageBindProcessor
 
 SUFFIXES = (".npz", ".safetensors", ".json")  # of embedding_files.FORMATS, which imports numpy
+TIMED = ("audio", "video", "imu")  # of timeline.KINDS, which imports torch
 
 
 def add_parser(commands: Any) -> None:
     """Add this command to the subparsers ``commands``."""
     parser = commands.add_parser(
         "embed",
-        help="write embeddings of sounds, pictures, texts, videos to a file",
-        description="Write unit-norm embeddings, (N, D) float32 for each kind of input, with the names of the inputs.",
+        help="write embeddings of sounds, pictures, texts, videos, depth, infrared, motion to a file",
+        description="Write unit-norm embeddings, (N, D) float32 for each kind of input, with the names of the inputs. "
+        "With --timeline one row a window, with its start and end in seconds.",
     )
     add_inputs(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}")
+    group = parser.add_argument_group("long recordings")
+    group.add_argument(
+        "--timeline", action="store_true",
+        help=f"one embedding a window of {', '.join(TIMED)}; read in pieces, so an hour takes no more memory",
+    )  # fmt: skip
+    group.add_argument("--hop", type=above_zero, metavar="S", help="seconds between windows (default: half a window)")
+    group.add_argument("--window", type=above_zero, metavar="S", help="seconds of a window (default: the model's clip)")
     add_models(parser, model_help="bundled name, pipeline folder or hub id whose encoder to use (default: mini)")
+    add_sensors(parser)
     add_output(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check, load the encoder alone, embed in batches, write."""
+    """Check, load the encoder alone, embed in batches or windows, write."""
     named = given_inputs(args)
+    sensors = sensor_options(args, named)
+    _check_timeline(args, named)
     inputs = resolve_inputs(named)
     out = check_out_file(args.out, SUFFIXES)
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
@@ -46,18 +59,39 @@ def run(args: argparse.Namespace) -> None:
     from ..embedding_files import EmbeddingSet, save_embeddings
 
     model, processor = load_encoder(choice, modalities=list(inputs), device=device, dtype=dtype, quiet=args.quiet)
-    vectors = _encode(model, processor, inputs, batch_size=args.batch_size, quiet=args.quiet)
+    sensors.adapt(processor)
     names = {name: [display_name(value, name) for value in values] for name, values in named.items()}
-    save_embeddings(out, EmbeddingSet(vectors, names, {"bind2gen": __version__, "model": choice.label}))
+    details = {"bind2gen": __version__, "model": choice.label}
+    if args.timeline:
+        from .timelines import embed_recordings
+
+        embeddings = embed_recordings(model, processor, inputs, names, sensors, args, details)
+    else:
+        vectors = _encode(model, processor, inputs, sensors, batch_size=args.batch_size, quiet=args.quiet)
+        embeddings = EmbeddingSet(vectors, names, details)
+    save_embeddings(out, embeddings)
     if args.json:
-        shapes = {name: {"inputs": names[name], "shape": list(array.shape)} for name, array in vectors.items()}
+        shapes = {name: {"inputs": names[name], "shape": list(x.shape)} for name, x in embeddings.vectors.items()}
         print(json.dumps({"file": str(out), "model": choice.label, "bind2gen": __version__, "embeddings": shapes}))
     elif not args.quiet:
         print(out)
 
 
+def _check_timeline(args: argparse.Namespace, named: dict[str, list[str]]) -> None:
+    if args.timeline and (still := [name for name in named if name not in TIMED]):
+        raise UsageError(f"--timeline: --{still[0]} has no time axis; give {', '.join(f'--{name}' for name in TIMED)}")
+    if not args.timeline and (given := [name for name in ("hop", "window") if getattr(args, name) is not None]):
+        raise UsageError(f"--{given[0]}: only with --timeline")
+
+
 def _encode(
-    model: ImageBindModel, processor: ImageBindProcessor, inputs: dict[str, list[str]], *, batch_size: int, quiet: bool
+    model: ImageBindModel,
+    processor: ImageBindProcessor,
+    inputs: dict[str, list[str]],
+    sensors: SensorOptions,
+    *,
+    batch_size: int,
+    quiet: bool,
 ) -> dict[str, np.ndarray]:
     import torch
 
@@ -70,7 +104,7 @@ def _encode(
             model.tower(name)  # refuses a modality that the model does not have before reading files
             parts = []
             for start in range(0, len(values), batch_size):
-                batch = values[start : start + batch_size]
+                batch = [sensors.load(name, value, processor) for value in values[start : start + batch_size]]
                 features = processor(**{PROCESSOR_KEYS[name]: batch}, device=model.device)
                 parts.append(model(**features)[MODALITIES[name].embeds_key].float().cpu())
                 bar.update(len(batch))

@@ -19,6 +19,8 @@ MAX_STEM = 80  # characters of a picture's name that are taken from its input
 def resolve_inputs(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Inputs with example sounds replaced by their files; every file is there, readable and not empty.
 
+    Of IMU inputs each may be a folder.
+
     Raises:
         UnreadableError, EmptyInputError: naming the file.
     """
@@ -26,15 +28,18 @@ def resolve_inputs(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     resolved |= {"audio": [resolve_example(value) for value in given["audio"]]} if "audio" in given else {}
     for name, values in resolved.items():
         for value in values if name != "text" else []:
-            _check_file(value, name)
+            check_file(value, name)
         if name == "text" and not all(value.strip() for value in values):
             raise EmptyInputError("--text: wanted a sentence, got an empty one")
     return resolved
 
 
-def _check_file(value: str, modality: str) -> None:
+def check_file(value: str, modality: str) -> None:
+    """One input is there, readable and not empty; raises as :func:`resolve_inputs`."""
     path = Path(value)
     if path.is_dir():
+        if modality == "imu":  # phones export a folder; what is in it the loader finds out
+            return
         raise UnreadableError(f"{value}: wanted {modality} files, this is a folder; pass the files in it")
     if not path.exists():
         raise UnreadableError(f"{value}: no such file")
@@ -128,7 +133,9 @@ def plan_pictures(out: str, inputs: Mapping[str, Sequence[str]], num_images: int
 
 def _stem(value: str, modality: str) -> str:
     if modality != "text":
-        return Path(value).stem[:MAX_STEM]
+        name = display_name(value, modality)
+        # A folder's name has no suffix, a zipped table two.
+        return (name if Path(value).is_dir() else Path(name.removesuffix(".gz")).stem)[:MAX_STEM]
     return re.sub(r"\W+", "-", value.lower()).strip("-")[:MAX_STEM] or "text"
 
 
@@ -149,4 +156,4 @@ def display_name(value: str, modality: str) -> str:
     """How an input is called in metadata: a file's name without the folders of this machine, or the text itself."""
     if modality == "text" or value.startswith(EXAMPLE_PREFIX):
         return value
-    return Path(value).name
+    return Path(os.path.abspath(value)).name  # of the folder "." too

@@ -25,6 +25,7 @@ from .arguments import (
 from .files import Destination, display_name, plan_pictures, resolve_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
 from .reporting import progress
+from .sensors import SensorOptions, add_sensors, sensor_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +44,8 @@ def add_parser(commands: Any) -> None:
     """Add this command to the subparsers ``commands``."""
     parser = commands.add_parser(
         "generate",
-        help="make pictures from sounds, pictures, texts, videos",
-        description="Make pictures of what is heard, seen or said. Several kinds of input are blended. "
+        help="make pictures from sounds, pictures, texts, videos, depth, infrared, motion",
+        description="Make pictures of what is heard, seen, said or sensed. Several kinds of input are blended. "
         "A picture depends on its input and seed alone, not on what else is made beside it.",
     )
     add_inputs(parser)
@@ -58,6 +59,7 @@ def add_parser(commands: Any) -> None:
     add_models(
         parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind (default: mini)"
     )
+    add_sensors(parser)
     add_output(parser)
     parser.set_defaults(run=run)
 
@@ -98,6 +100,7 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check everything that can be checked cheaply, load, encode, denoise and save batch by batch."""
     named = given_inputs(args)
+    sensors = sensor_options(args, named)
     weights = _weights(args.weight, named)
     if args.seed + args.num_images - 1 > MAX_SEED:
         raise UsageError(f"--seed: wanted at most {MAX_SEED} with {args.num_images} pictures, got {args.seed}")
@@ -107,7 +110,8 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
     pipe = load_pipeline(choice, modalities=list(inputs), device=device, dtype=dtype, quiet=args.quiet)
-    conditioning = _encode(pipe, inputs, weights, batch_size=args.batch_size, quiet=args.quiet)
+    sensors.adapt(pipe.processor)
+    conditioning = _encode(pipe, inputs, weights, sensors, batch_size=args.batch_size, quiet=args.quiet)
     about = _about(args, pipe, choice.label, weights)
     pictures = [
         {
@@ -142,6 +146,7 @@ def _encode(
     pipe: ImageBindUnCLIPPipeline,
     inputs: dict[str, list[str]],
     weights: dict[str, float] | None,
+    sensors: SensorOptions,
     *,
     batch_size: int,
     quiet: bool,
@@ -152,8 +157,9 @@ def _encode(
     embeds: dict[str, list[torch.Tensor]] = {name: [] for name in inputs}
     with progress("encode", total=sum(map(len, inputs.values())), quiet=quiet) as bar:
         for name, values in inputs.items():
+            pipe.imagebind.tower(name)  # refuses a modality that the model does not have before reading files
             for start in range(0, len(values), batch_size):
-                batch = values[start : start + batch_size]
+                batch = [sensors.load(name, value, pipe.processor) for value in values[start : start + batch_size]]
                 embeds[name].append(pipe.embed(**{name: batch})[name])
                 bar.update(len(batch))
     return pipe.condition({name: torch.cat(parts) for name, parts in embeds.items()}, weights)

@@ -16,6 +16,7 @@ from .reporting import one_line, progress, quiet_hub, quiet_models
 if TYPE_CHECKING:
     import torch
 
+    from ..imagebind.config import ImageBindConfig
     from ..imagebind.model import ImageBindModel
     from ..imagebind.processor import ImageBindProcessor
     from ..pipeline import ImageBindUnCLIPPipeline
@@ -130,9 +131,9 @@ def load_encoder(
 ) -> tuple[ImageBindModel, ImageBindProcessor]:
     """The encoder and its front ends alone, with no more towers than are needed."""
     with quiet_models(quiet=quiet), progress("load", total=3, quiet=quiet) as bar:
+        from ..imagebind.loading import load_imagebind, load_processor
         from ..imagebind.model import ImageBindModel
         from ..imagebind.processor import ImageBindProcessor
-        from ..pipeline import load_imagebind
 
         bar.update()
         if choice.imagebind is None:
@@ -143,13 +144,32 @@ def load_encoder(
                 processor = ImageBindProcessor.from_pretrained(choice.source, subfolder=PROCESSOR_PART)
         else:
             model = load_imagebind(choice.imagebind, modalities=modalities, dtype=dtype)
-            saved = (Path(choice.imagebind) / "processor_config.json").is_file()
-            processor = ImageBindProcessor.from_pretrained(choice.imagebind) if saved else None
-            processor = processor or ImageBindProcessor.for_config(model.config)
+            processor = load_processor(choice.imagebind) or ImageBindProcessor.for_config(model.config)
         bar.update()
         model.to(device).eval()
         bar.update()
     return model, processor
+
+
+def load_settings(choice: ModelChoice) -> tuple[ImageBindProcessor, ImageBindConfig]:
+    """The front ends and the encoder's configuration; no weights are read.
+
+    Weights that come without a configuration are taken for imagebind_huge's.
+    """
+    with quiet_models(quiet=True):
+        from ..imagebind.config import HUGE, ImageBindConfig
+        from ..imagebind.loading import load_processor
+        from ..imagebind.processor import ImageBindProcessor
+
+        if choice.imagebind is None:
+            with _one_reason(choice.source):
+                config = ImageBindConfig.from_pretrained(choice.source, subfolder=ENCODER_PART)
+                return ImageBindProcessor.from_pretrained(choice.source, subfolder=PROCESSOR_PART), config
+        path = Path(choice.imagebind) / "config.json"
+        ours = path.is_file() and ImageBindConfig.model_type in path.read_text(encoding="utf-8", errors="replace")
+        with _one_reason(choice.imagebind):
+            config = ImageBindConfig.from_pretrained(choice.imagebind) if ours else HUGE()
+            return load_processor(choice.imagebind) or ImageBindProcessor.for_config(config), config
 
 
 class _one_reason:

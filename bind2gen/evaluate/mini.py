@@ -1,166 +1,286 @@
-"""Scores of the bundled model on data it was not trained on: one command, a table, JSON and pictures.
+"""The bundled model's scores on data it was not trained on; ``bind2gen eval mini`` calls :func:`evaluate`.
 
-python -m bind2gen.evaluate.mini --data DIR --out DIR [--model DIR]
+The judge comes from :func:`bind2gen.evaluate.judge.prepare_judge`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import nn
-from tqdm.auto import tqdm
 
-from ..bundled import bundled_path
-from ..imagebind.model import ImageBindModel
-from ..imagebind.processor import ImageBindProcessor
+from ..arithmetic import blend
+from ..atomic import written_whole
+from ..errors import InputError
 from ..pipeline import ImageBindUnCLIPPipeline
-from ..train.contrastive import zero_shot_accuracy
-from ..train.data import AudioSet, ImageSet, load_audio, load_images, split
-from ..train.mini import JUDGED, TEMPLATES
-from ..train.towers import embed_photos, embed_sounds, rank_one
-from .judge import judge_logits, train_judge
+from ..train.data import AudioSet, ImageSet
+from ..train.mini_recipe import JUDGED
+from . import drawing, sheets, sums, verdicts
+from .held_out import MOTIONS, THERMAL, HeldOut
+from .judge import JUDGE_LOOP, judge_features, judge_logits
+from .likeness import (
+    PHOTOS_OF_A_CONCEPT,
+    Closeness,
+    Nearest,
+    Variety,
+    closeness,
+    nearest,
+    thumbnails,
+    variety,
+)
+from .scores import NO_DATA, NOT_IN_MODEL, Row, Scores
+from .verdicts import Verdicts
 
 SHEET_SEEDS = 8
-BATCH = 32  # pictures generated at a time
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Shares of right answers over the judged concepts, 0..1; ``chance`` is one over their number.
+class Options:
+    """How to evaluate.
 
-    ``generated_by_concept`` is the judge's verdict on pictures from held-out sounds, one seed each.
+    Attributes:
+        steps: denoising steps.
+        guidance: guidance scale; None is the pipeline's own.
+        partial: why the scores are no full ones; goes into them.
+        judge_steps: training steps of the judge, for the record.
+        quiet: no progress bars.
     """
 
-    chance: float
-    image_to_text: float
-    audio_to_text: float
-    audio_to_image: float
-    generated: float
-    generated_mean_class: float
-    judge_on_photos: float
-    judge_mean_class: float
-    held_out_sounds: int
-    held_out_photos: int
-    generated_by_concept: dict[str, float]
+    steps: int = 20
+    guidance: float | None = None
+    partial: tuple[str, ...] = ()
+    judge_steps: int = JUDGE_LOOP.steps
+    quiet: bool = False
 
-    def table(self) -> str:
-        """A Markdown table."""
-        rows = [
-            ("image -> text, zero-shot top-1", self.image_to_text),
-            ("audio -> text, zero-shot top-1 (emergent)", self.audio_to_text),
-            ("audio -> image, right concept at rank 1", self.audio_to_image),
-            ("picture from sound, right under the judge", self.generated),
-            ("the same, mean over concepts", self.generated_mean_class),
-            ("the judge on held-out real photos", self.judge_on_photos),
-            ("the same, mean over concepts", self.judge_mean_class),
-            ("chance", self.chance),
-        ]
-        return "\n".join(
-            ["| what | score |", "|---|---|", *(f"| {name} | {100 * value:.1f} % |" for name, value in rows)]
+    def call(self) -> dict[str, float]:
+        """Options for the pipeline's call."""
+        guidance = {} if self.guidance is None else {"guidance_scale": self.guidance}
+        return {"num_inference_steps": self.steps, **guidance}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores, and pictures by file name with their captions."""
+
+    scores: Scores
+    pictures: dict[str, tuple[Image.Image, str]]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write scores.json, the pictures and index.html; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        shown = [(name, caption) for name, (_, caption) in self.pictures.items()]
+        texts = {
+            "scores.json": json.dumps(self.scores.to_dict(), indent=1) + "\n",
+            "index.html": sheets.index_page(self.scores, shown),
+        }
+        for name, text in texts.items():
+            with written_whole(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        for name, (picture, _) in self.pictures.items():
+            with written_whole(folder / name) as temporary:
+                picture.save(temporary, quality=90)  # of 100; PNG takes no notice
+        return [folder / name for name in (*texts, *self.pictures)]
+
+
+@torch.no_grad()
+def evaluate(
+    pipe: ImageBindUnCLIPPipeline, judge: nn.Module, data: HeldOut, model: str, options: Options = Options()
+) -> Evaluation:
+    """Compute every row, variety, memorisation and speed.
+
+    Args:
+        judge: sees real photos only; it answers with the concepts of :data:`JUDGED`.
+        model: name for the record.
+
+    Raises:
+        ModalityError: the model has no image, text or audio tower.
+    """
+    return _Run(pipe, judge, data, model, options).evaluation()
+
+
+class _Run:
+    """One evaluation: what several rows need is computed once here."""
+
+    def __init__(
+        self, pipe: ImageBindUnCLIPPipeline, judge: nn.Module, data: HeldOut, model: str, options: Options
+    ) -> None:
+        self.pipe, self.judge, self.data, self.model, self.options = pipe, judge, data, model, options
+        self.seen, self.heard = data.photos.concepts(), data.sounds.concepts()
+        self.side = data.photos.pixels.shape[1]
+        self.names = [name for name in JUDGED if name in set(self.heard)]
+        self.photo_embeds = self._embed("image", list(data.photos.pixels))
+        self.sound_embeds = self._embed("audio", drawing.with_rate(data.sounds))
+        # As the pipeline conditions its host: moved over the gap between the modalities.
+        self.moved_embeds = pipe.adapter({"audio": self.sound_embeds.to(pipe.device)}).cpu()
+        self.pictures = self._draw(data.sounds, range(len(self.heard)))
+        first = np.array([np.flatnonzero(self.heard == name)[0] for name in self.names])
+        self.by_seed = self._draw_seeds(first)  # (C, S, H, W, 3)
+
+    def evaluation(self) -> Evaluation:
+        found, rows = self._verdicts(), {}
+        for name, answers in found.items():
+            rows[name] = _row(answers, 1 / len(answers.classes))
+        rows["audio_to_image"] = replace(rows["audio_to_image"], chance=verdicts.rank_one_chance(self.heard, self.seen))
+        rows["thermal_to_text"] = self._other("thermal", THERMAL)
+        rows["imu_to_text"] = self._other("imu", MOTIONS)
+        rows["sum_of_image_and_sound"], other_ways = self._sums()
+        moved = verdicts.nearest_item(self.moved_embeds, self.photo_embeds, self.heard, self.seen, JUDGED)
+        other_ways["audio_to_image, moved over the gap"] = moved.accuracy()
+        closest, memorisation = self._memorisation()
+        scores = Scores(
+            model=self.model,
+            partial=list(self.options.partial),
+            rows=rows,
+            settings=self._settings(),
+            other_ways=other_ways,
+            variety=self._variety(),
+            memorisation=memorisation,
+            seconds_per_picture=self._seconds(),
+        )
+        return Evaluation(scores, self._sheets(found, closest, memorisation))
+
+    def _embed(self, modality: str, items: Sequence[Any]) -> torch.Tensor:
+        return drawing.embed(self.pipe, modality, items, quiet=self.options.quiet)
+
+    def _draw(self, sounds: AudioSet, seeds: Sequence[int]) -> np.ndarray:
+        return drawing.generate(
+            self.pipe, sounds, seeds, side=self.side, quiet=self.options.quiet, **self.options.call()
         )
 
+    def _draw_seeds(self, first: np.ndarray) -> np.ndarray:
+        """Seeds 0 to 7 of one sound a concept."""
+        sounds, chosen = self.data.sounds, np.repeat(first, SHEET_SEEDS)
+        repeated = AudioSet(
+            [sounds.waveforms[i] for i in chosen], [sounds.samples[i] for i in chosen], sounds.sample_rate
+        )
+        pictures = self._draw(repeated, list(range(SHEET_SEEDS)) * len(first))
+        return pictures.reshape(len(first), SHEET_SEEDS, *pictures.shape[1:])
 
-@torch.no_grad()
-def class_embeddings(model: ImageBindModel, processor: ImageBindProcessor) -> torch.Tensor:
-    """Text embeddings of the judged concepts, (C, D)."""
-    ids = [processor(text=[t.format(name) for t in TEMPLATES])["input_ids"][:, 0] for name in JUDGED]
-    return model.encode("text", torch.stack(ids))
+    def _verdicts(self) -> dict[str, Verdicts]:
+        classes = drawing.class_embeddings(self.pipe, JUDGED)
+        back = drawing.reconstruct(self.pipe, self.data.photos.pixels, quiet=self.options.quiet)
+        judged = {"generated": (self.pictures, self.heard), "judge_on_photos": (self.data.photos.pixels, self.seen),
+                  "judge_on_reconstructions": (back, self.seen)}  # fmt: skip
+        return {
+            "audio_to_text": verdicts.nearest_class(self.sound_embeds, classes, self.heard, JUDGED),
+            "image_to_text": verdicts.nearest_class(self.photo_embeds, classes, self.seen, JUDGED),
+            "audio_to_image": verdicts.nearest_item(
+                self.sound_embeds, self.photo_embeds, self.heard, self.seen, JUDGED
+            ),
+        } | {
+            name: verdicts.from_scores(judge_logits(self.judge, pixels), wanted, JUDGED)
+            for name, (pixels, wanted) in judged.items()
+        }
+
+    def _other(self, modality: str, names: tuple[str, ...]) -> Row:
+        """Zero-shot over the concepts of a modality that not every model has."""
+        data = self.data.thermal if modality == "thermal" else self.data.imu
+        if modality not in self.pipe.imagebind.towers:
+            return Row(why=NOT_IN_MODEL)
+        if data is None:
+            return Row(why=NO_DATA)
+        is_thermal = isinstance(data, ImageSet)
+        items: Sequence[Any] = drawing.thermal_pictures(data.pixels) if is_thermal else drawing.imu_recordings(data)
+        classes = drawing.class_embeddings(self.pipe, names)
+        answers = verdicts.nearest_class(self._embed(modality, items), classes, data.concepts(), names)
+        return _row(answers, 1 / len(names))
+
+    def _sums(self) -> tuple[Row, dict[str, float]]:
+        """Photo plus sound, as the pipeline blends them; and without moving the sound over the gap first."""
+        try:
+            pairs = sums.draw_pairs(self.seen, self.heard)
+        except InputError:
+            return Row(why=NO_DATA), {}
+        photos, sounds = self.photo_embeds[pairs.photos], self.sound_embeds[pairs.sounds]
+        blends = {
+            "pipeline": self.pipe.adapter({"image": photos.to(self.pipe.device), "audio": sounds.to(self.pipe.device)}),
+            "plain": blend([photos, sounds]),
+        }
+        share = {
+            name: float(sums.found_both(query.cpu(), self.photo_embeds, self.seen, pairs, self.heard).mean())
+            for name, query in blends.items()
+        }
+        chance = sums.chance_of_both(self.seen, pairs, self.heard)
+        row = Row(share["pipeline"], chance=chance, items=len(pairs.photos))
+        return row, {"sum_of_image_and_sound, plain sum without the adapter": share["plain"]}
+
+    def _variety(self) -> Variety | None:
+        flat = self.by_seed.reshape(-1, *self.by_seed.shape[2:])
+        embeds = self._embed("image", list(flat)).unflatten(0, self.by_seed.shape[:2])
+        seeds = list(zip(self.by_seed, embeds, strict=True))
+        photos = []
+        for name in self.names:
+            chosen = np.flatnonzero(self.seen == name)[:PHOTOS_OF_A_CONCEPT]
+            photos.append((self.data.photos.pixels[chosen], self.photo_embeds[chosen]))
+        return variety(seeds, photos)
+
+    def _memorisation(self) -> tuple[dict[str, Nearest], dict[str, Closeness | None]]:
+        """Nearest training photos of the pictures, and how near they are beside those of held-out photos."""
+        training, held_out = self.data.training.pixels, self.data.photos.pixels
+        closest, compared = {}, {}
+        for space, represent in (("pixels", thumbnails), ("judge", lambda p: judge_features(self.judge, p))):
+            gallery = represent(training)
+            found = [nearest([represent(p), represent(p[:, :, ::-1])], gallery) for p in (self.pictures, held_out)]
+            closest[space] = found[0]
+            compared[space] = closeness(found[0], self.heard, found[1], self.seen)
+        return closest, compared
+
+    def _seconds(self) -> float:
+        return drawing.seconds_per_picture(self.pipe, drawing.with_rate(self.data.sounds)[0], **self.options.call())
+
+    def _settings(self) -> dict[str, Any]:
+        guidance = self.options.guidance
+        return {
+            "steps": self.options.steps,
+            "guidance": self.pipe.config.guidance_scale if guidance is None else guidance,
+            "seeds": "picture of the n-th sound: n, from 0",
+            "judge_steps": self.options.judge_steps,
+            "pairs_seed": sums.SEED,
+            "sums_are_retrieved_by": "the pipeline's adapter: sound moved over the modality gap, then 0.5 each",
+        }
+
+    def _sheets(
+        self, found: dict[str, Verdicts], closest: dict[str, Nearest], compared: dict[str, Closeness | None]
+    ) -> dict[str, tuple[Image.Image, str]]:
+        medians = ", ".join(f"{space} {c.median_of_photos:.2f}" for space, c in compared.items() if c is not None)
+        nearest_photos = [self.data.training.pixels[near.places] for near in closest.values()]
+        captions = [
+            f"{name[:8]} {pixels:.0f} {judge:.2f}"
+            for name, pixels, judge in zip(self.heard, *(near.distances for near in closest.values()), strict=True)
+        ]
+        return {
+            "contact_sheet.webp": (
+                sheets.contact_sheet(self.names, self.by_seed),
+                "The first held-out sound of each concept, seeds 0 to 7, nothing picked",
+            ),
+            "nearest_training_photos.webp": (
+                sheets.nearest_sheet(self.pictures, nearest_photos, captions),
+                "Each generated picture, its nearest training photo by pixels and by the judge's features, and "
+                f"both distances (median of held-out photos: {medians})",
+            ),
+            "confusion_audio_to_text.png": (
+                sheets.confusion_picture(found["audio_to_text"]),
+                "Audio to text: heard (rows), named (columns), percent",
+            ),
+            "confusion_generated.png": (
+                sheets.confusion_picture(found["generated"]),
+                "Generated pictures: heard (rows), what the judge sees (columns), percent",
+            ),
+        }
 
 
-def generate(pipe: ImageBindUnCLIPPipeline, sounds: AudioSet, seeds: list[int], **options: float) -> np.ndarray:
-    """One picture a sound, (N, H, W, 3) uint8; picture i depends on sound i and seed i alone."""
-    pictures = []
-    for start in tqdm(range(0, len(seeds), BATCH), desc="pictures", disable=None):
-        part = slice(start, start + BATCH)
-        audio = [(waveform, sounds.sample_rate) for waveform in sounds.waveforms[part]]
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
-        pictures += [np.asarray(p) for p in pipe(audio=audio, generator=generators, **options).images]
-    return np.stack(pictures)
-
-
-def concept_targets(concepts: np.ndarray) -> torch.Tensor:
-    return torch.tensor([JUDGED.index(c) for c in concepts])
-
-
-@torch.no_grad()
-def score(
-    pipe: ImageBindUnCLIPPipeline, judge: nn.Module, sounds: AudioSet, photos: ImageSet, **options: float
-) -> tuple[Scores, np.ndarray]:
-    """Compute every row; returns the scores and the generated pictures, in the order of ``sounds``."""
-    model, processor = pipe.imagebind, pipe.processor
-    classes = class_embeddings(model, processor)
-    photo_embeds = embed_photos(model, photos.pixels)
-    sound_embeds = embed_sounds(model, sounds, processor.audio)
-    heard, seen = concept_targets(sounds.concepts()), concept_targets(photos.concepts())
-    pictures = generate(pipe, sounds, list(range(len(sounds.samples))), **options)
-    drawn = judge_logits(judge, pictures).argmax(1) == heard
-    right = judge_logits(judge, photos.pixels).argmax(1) == seen
-    by_concept = {name: drawn[heard == k].float().mean().item() for k, name in enumerate(JUDGED)}
-    return Scores(
-        chance=1 / len(JUDGED),
-        image_to_text=zero_shot_accuracy(photo_embeds, classes, seen),
-        audio_to_text=zero_shot_accuracy(sound_embeds, classes, heard),
-        audio_to_image=rank_one(sound_embeds, photo_embeds, sounds.concepts(), photos.concepts()),
-        generated=drawn.float().mean().item(),
-        generated_mean_class=float(np.mean(list(by_concept.values()))),
-        judge_on_photos=right.float().mean().item(),
-        judge_mean_class=float(np.mean([right[seen == k].float().mean().item() for k in range(len(JUDGED))])),
-        held_out_sounds=len(heard),
-        held_out_photos=len(seen),
-        generated_by_concept=by_concept,
-    ), pictures
-
-
-def contact_sheet(pipe: ImageBindUnCLIPPipeline, sounds: AudioSet, **options: float) -> Image.Image:
-    """Rows: the first held-out sound of each judged concept; columns: seeds 0 to 7. Nothing is picked."""
-    first = [int(np.flatnonzero(sounds.concepts() == name)[0]) for name in JUDGED]
-    chosen = np.repeat(first, SHEET_SEEDS)
-    repeated = AudioSet([sounds.waveforms[i] for i in chosen], [sounds.samples[i] for i in chosen], sounds.sample_rate)
-    pictures = generate(pipe, repeated, list(range(SHEET_SEEDS)) * len(JUDGED), **options)
-    side, margin = pictures.shape[1], 90
-    sheet = Image.new("RGB", (margin + SHEET_SEEDS * side, len(JUDGED) * side), "white")
-    pen = ImageDraw.Draw(sheet)
-    for row, name in enumerate(JUDGED):
-        pen.text((4, row * side + side // 2 - 6), name, fill="black")
-        for column in range(SHEET_SEEDS):
-            picture = Image.fromarray(pictures[row * SHEET_SEEDS + column])
-            sheet.paste(picture, (margin + column * side, row * side))
-    return sheet
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bind2gen.evaluate.mini", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with images, crops and audio as csv plus tar")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the judge, scores.json and pictures")
-    parser.add_argument("--model", type=Path, help="pipeline folder; default is the bundled one")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=None, help="guidance scale; default is the pipeline's")
-    parser.add_argument("--threads", type=int)
-    options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    images, judged_images = split(load_images(options.data))
-    judge = train_judge(images, judged_images, list(JUDGED), options.out / "judge")
-    judged_images = judged_images.take(np.isin(judged_images.concepts(), JUDGED))
-    _, sounds = split(load_audio(options.data))
-    sounds = sounds.take(np.isin(sounds.concepts(), JUDGED))
-    pipe = ImageBindUnCLIPPipeline.from_pretrained(options.model or bundled_path("mini"))
-    pipe.set_progress_bar_config(disable=True)
-    call = {"num_inference_steps": options.steps}
-    if options.guidance is not None:
-        call["guidance_scale"] = options.guidance
-    scores, _ = score(pipe, judge, sounds, judged_images, **call)
-    (options.out / "scores.json").write_text(json.dumps(asdict(scores), indent=1))
-    contact_sheet(pipe, sounds, **call).save(options.out / "contact_sheet.png")
-    sys.stdout.write(scores.table() + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def _row(answers: Verdicts, chance: float) -> Row:
+    return Row(
+        value=answers.accuracy(),
+        mean_over_concepts=answers.mean_over_concepts(),
+        chance=chance,
+        items=len(answers.wanted),
+        by_concept=answers.by_concept(),
+    )

@@ -27,6 +27,7 @@ class TowerConfig:
         kernel, stride: of the patch projection in (rows, columns), or the window length in samples as (n,).
         stem_channels: widths of stride-2 3x3 convolutions before the patch projection; empty for plain patches.
             Early convolutions train far better on little data (arXiv 2106.14881).
+        stem_blocks: residual blocks of two convolutions after each of them.
         frames: frames that one spatio-temporal patch spans; 1 for a purely spatial stem.
         stem_norm: LayerNorm on the projected patches.
         input_norm: LayerNorm before the first block.
@@ -46,6 +47,7 @@ class TowerConfig:
     kernel: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
     stem_channels: tuple[int, ...] = ()
+    stem_blocks: int = 0
     frames: int = 1
     vocab_size: int = 0
     stem_norm: bool = True

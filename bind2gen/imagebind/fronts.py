@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from ..preprocess import audio, image, text, video
+from ..preprocess import audio, depth, image, imu, text, thermal, video
+from ..preprocess.imu_arrays import is_array_source
 from ..preprocess.settings import Settings
 from .config import TowerConfig
 
@@ -55,6 +56,22 @@ def _videos(raws: list[video.VideoClips], settings: video.VideoSettings, device:
     return [(x, raw.times.repeat_interleave(settings.num_crops, dim=0)) for x, raw in zip(views, raws, strict=True)]
 
 
+def _depths(raws: list[depth.DepthMap], settings: depth.DepthSettings, device: Device | None) -> list[Clips]:
+    placed = [replace(raw, metres=raw.metres.to(device)) for raw in raws]
+    return [(depth.transform(raw, settings)[None], None) for raw in placed]
+
+
+def _thermals(
+    raws: list[thermal.ThermalPicture], settings: thermal.ThermalSettings, device: Device | None
+) -> list[Clips]:
+    placed = [replace(raw, values=raw.values.to(device)) for raw in raws]
+    return [(thermal.transform(raw, settings)[None], None) for raw in placed]
+
+
+def _motions(raws: list[imu.ImuRecording], settings: imu.ImuSettings, device: Device | None) -> list[Clips]:
+    return imu.transform_batch([replace(raw, samples=raw.samples.to(device)) for raw in raws], settings)
+
+
 def _square(tower: TowerConfig) -> int:
     *_, height, width = tower.input_shape
     if height != width:
@@ -88,5 +105,26 @@ FRONTS: dict[str, Front] = {
         lambda source, settings, rate: video.load(source, settings=settings),
         _videos,
         lambda tower: {"size": _square(tower), "num_frames": tower.frames},
+    ),
+    "depth": Front(
+        depth.DepthSettings,
+        lambda source, settings, rate: depth.load(source, settings=settings),
+        _depths,
+        lambda tower: {"size": _square(tower)},
+    ),
+    "thermal": Front(
+        thermal.ThermalSettings,
+        lambda source, settings, rate: thermal.load(source, settings=settings),
+        _thermals,
+        lambda tower: {"size": _square(tower)},
+    ),
+    "imu": Front(
+        imu.ImuSettings,
+        # A rate given for bare arrays must not be laid on files, whose own times say better.
+        lambda source, settings, rate: imu.load(
+            source, settings=settings, sampling_rate=rate if is_array_source(source) else None
+        ),
+        _motions,
+        lambda tower: {"samples": tower.input_shape[1]},
     ),
 }

@@ -13,7 +13,7 @@ from transformers.utils import cached_file
 
 from ..errors import Bind2GenError, EmptyInputError, InputError, ShapeError, UnreadableError
 from ..modality import MODALITIES, clip_mask_key
-from ..preprocess import audio, image, text, video
+from ..preprocess import audio, depth, image, imu, text, thermal, video
 from ..preprocess.settings import Settings
 from .config import ImageBindConfig
 from .fronts import FRONTS, Clips, Device
@@ -25,7 +25,7 @@ class ImageBindFeatures(BatchFeature):
     """What the processor gives: tensors by model input name, ``(B, S, *sample)``, and their clip masks.
 
     Attributes:
-        clip_times: by modality (audio and video), start and end of each clip in seconds, (B, S, 2); zero where a clip
+        clip_times: by modality (audio, video, IMU), start and end of each clip in seconds, (B, S, 2); zero where a clip
             only pads the batch. Not a model input, so not among the items.
     """
 
@@ -33,11 +33,11 @@ class ImageBindFeatures(BatchFeature):
 
 
 class ImageBindProcessor(ProcessorMixin):
-    """Raw texts, images, sounds and videos to the inputs of :class:`ImageBindModel`.
+    """Raw inputs of all seven kinds to the inputs of :class:`ImageBindModel`.
 
     Args:
-        text, image, audio, video: settings of each (or their dict form); None is imagebind_huge's. For another model
-            use :meth:`for_config`, which reads sizes from the model's config.
+        text, image, audio, video, depth, thermal, imu: settings of each (or their dict form); None is imagebind_huge's.
+            For another model use :meth:`for_config`, which reads sizes from the model's config.
     """
 
     def __init__(
@@ -46,9 +46,13 @@ class ImageBindProcessor(ProcessorMixin):
         image: image.ImageSettings | dict[str, Any] | None = None,
         audio: audio.AudioSettings | dict[str, Any] | None = None,
         video: video.VideoSettings | dict[str, Any] | None = None,
+        depth: depth.DepthSettings | dict[str, Any] | None = None,
+        thermal: thermal.ThermalSettings | dict[str, Any] | None = None,
+        imu: imu.ImuSettings | dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, given in {"text": text, "image": image, "audio": audio, "video": video}.items():
+        settings_of = dict(text=text, image=image, audio=audio, video=video, depth=depth, thermal=thermal, imu=imu)
+        for name, given in settings_of.items():
             kind = FRONTS[name].settings
             settings = kind.from_dict(given or {}) if given is None or isinstance(given, dict) else given
             if not isinstance(settings, kind):
@@ -62,6 +66,9 @@ class ImageBindProcessor(ProcessorMixin):
         images: Any = None,
         audio: Any = None,
         video: Any = None,
+        depth: Any = None,
+        thermal: Any = None,
+        imu: Any = None,
         *,
         sampling_rate: float | None = None,
         return_tensors: str | None = "pt",
@@ -74,12 +81,17 @@ class ImageBindProcessor(ProcessorMixin):
             images: paths, bytes, file objects, PIL images, arrays (H, W, 3), tensors (3, H, W).
             audio: paths, bytes, file objects, ``(array, rate)``, arrays or tensors (see ``sampling_rate``).
             video: paths, bytes, file objects, ``(frames, frames per second)``.
-            sampling_rate: Hz, of sounds given as arrays without a rate.
+            depth: 16-bit or float pictures, arrays in metres; or what ``preprocess.depth.load`` gives, where
+                a sensor is to be named.
+            thermal: grey, radiometric or false-colour pictures, or what :func:`bind2gen.preprocess.thermal.load` gives.
+            imu: recordings as files or arrays (6, N), or what :func:`bind2gen.preprocess.imu.load` gives.
+            sampling_rate: Hz, of sounds and motion given as arrays without a rate.
             return_tensors: ``"pt"`` or ``"np"``.
             device: where to compute and to leave the tensors; default is where the inputs are (files: the CPU).
 
         Returns:
-            ``input_ids``, ``pixel_values``, ``audio_values``, ``video_values`` of what was given, each (B, S, *sample);
+            ``input_ids``, ``pixel_values``, ``audio_values``, ``video_values``, ``depth_values``, ``thermal_values``,
+            ``imu_values`` of what was given, each (B, S, *sample);
             ``<name>_clip_mask`` (B, S) bool where items of a batch differ in clips; ``.clip_times``.
 
         Raises:
@@ -87,7 +99,7 @@ class ImageBindProcessor(ProcessorMixin):
         """
         if return_tensors not in ("pt", "np", None):
             raise InputError(f"return_tensors: wanted 'pt' or 'np', got {return_tensors!r}")
-        given = {"text": text, "image": images, "audio": audio, "video": video}
+        given = dict(text=text, image=images, audio=audio, video=video, depth=depth, thermal=thermal, imu=imu)
         data: dict[str, torch.Tensor] = {}
         times: dict[str, torch.Tensor] = {}
         for name, value in given.items():
@@ -100,7 +112,7 @@ class ImageBindProcessor(ProcessorMixin):
             if clips[0][1] is not None:
                 times[name] = _padded([t for _, t in clips])[0]
         if not data:
-            raise InputError("nothing to process: give text, images, audio or video")
+            raise InputError("nothing to process: give text, images, audio, video, depth, thermal or imu")
         if return_tensors == "np":
             data = {key: value.cpu().numpy() for key, value in data.items()}
         features = ImageBindFeatures(data)
@@ -139,17 +151,21 @@ class ImageBindProcessor(ProcessorMixin):
         image: image.ImageSettings | dict[str, Any] | None = None,
         audio: audio.AudioSettings | dict[str, Any] | None = None,
         video: video.VideoSettings | dict[str, Any] | None = None,
+        depth: depth.DepthSettings | dict[str, Any] | None = None,
+        thermal: thermal.ThermalSettings | dict[str, Any] | None = None,
+        imu: imu.ImuSettings | dict[str, Any] | None = None,
     ) -> ImageBindProcessor:
         """A processor that fits a model: picture size, context length, mel bins and frames come from its towers.
 
         Args:
             config: of the model.
-            text, image, audio, video: settings to use; a dict gives some fields and leaves the others to the towers.
+            text, image, audio, video, depth, thermal, imu: settings to use; a dict gives some fields and leaves the
+                others to the towers.
 
         Raises:
             InputError: a given setting disagrees with the model.
         """
-        given = {"text": text, "image": image, "audio": audio, "video": video}
+        given = dict(text=text, image=image, audio=audio, video=video, depth=depth, thermal=thermal, imu=imu)
         settings: dict[str, Settings] = {}
         for name, front in FRONTS.items():
             if isinstance(given[name], Settings):

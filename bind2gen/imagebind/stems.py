@@ -24,6 +24,23 @@ class FramePatches(nn.Conv3d):
         return super().forward(x).squeeze(2)
 
 
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a skip (arXiv 1512.03385): (B, width, H, W) -> the same shape."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.body(x))
+
+
 class PatchStem(nn.Module):
     """Pictures and spectrograms: convolutional patches. (B, C, H, W) or (B, C, frames, H, W) -> (B, T, width)."""
 
@@ -33,7 +50,8 @@ class PatchStem(nn.Module):
         layers: list[nn.Module] = []
         for width in config.stem_channels:
             convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
-            layers += [convolution, nn.GroupNorm(8, width), nn.GELU()]
+            layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [ResidualBlock(width) for _ in range(config.stem_blocks)]
             channels = width
         self.early = nn.Sequential(*layers)
         if config.frames == 1:

@@ -130,3 +130,52 @@ def mask_spectrogram(mel: torch.Tensor, rng: np.random.Generator, *, bands: int 
                 start = rng.integers(mel.shape[axis + 1] - width + 1)
                 mel[i].narrow(axis, start, width).zero_()
     return mel
+
+
+def augment_movements(
+    recordings: list[np.ndarray],
+    samples: int,
+    rng: np.random.Generator,
+    *,
+    shortest: float = 0.5,
+    tilt: float = 0.3,
+    gain: float = 0.15,
+    jitter: tuple[float, float] = (0.15, 0.03),
+    stretch: float = 0.15,
+) -> np.ndarray:
+    """A random part of each recording, turned, scaled and made noisy; both sensors turn together, as in one phone.
+
+    Args:
+        recordings: (6, n) each: accelerometer in m/s^2, then gyroscope in rad/s.
+        samples: length of a clip; shorter parts are zero-padded at the end.
+        shortest: smallest share of a recording that is kept.
+        tilt: standard deviation of the rotation angle in radians, about a random axis.
+        gain: largest relative change of scale.
+        jitter: standard deviation of the noise in m/s^2 and rad/s.
+        stretch: largest relative change of speed; the gyroscope turns faster where time runs faster.
+
+    Returns:
+        (N, 6, samples) float32.
+    """
+    clips = np.zeros((len(recordings), 6, samples), np.float32)
+    for i, whole in enumerate(recordings):
+        length = int(whole.shape[1] * rng.uniform(shortest, 1.0))
+        start = rng.integers(whole.shape[1] - length + 1)
+        part = whole[:, start : start + length]
+        speed = rng.uniform(1 - stretch, 1 + stretch)
+        places = np.arange(0, length - 1, speed)
+        part = np.stack([np.interp(places, np.arange(length), channel) for channel in part])
+        part[3:] *= speed
+        axis = rng.normal(size=3)
+        turn = rotation(axis / np.linalg.norm(axis), rng.normal(scale=tilt))
+        part = np.concatenate([turn @ part[:3], turn @ part[3:]]) * rng.uniform(1 - gain, 1 + gain)
+        part = part[:, :samples] + rng.normal(size=(6, part[:, :samples].shape[1])) * np.repeat(jitter, 3)[:, None]
+        clips[i, :, : part.shape[1]] = part
+    return clips
+
+
+def rotation(axis: np.ndarray, angle: float) -> np.ndarray:
+    """(3, 3) matrix of a turn by ``angle`` radians about a unit ``axis`` (Rodrigues' formula)."""
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross

@@ -34,6 +34,37 @@ def info_nce(
     return (forward + backward) / 2
 
 
+def gathered(values: torch.Tensor) -> torch.Tensor:
+    """The rows of all processes, (N, ...) -> (processes * N, ...), through which gradients flow back to each.
+
+    With the loss of the whole batch on every process and gradients averaged over processes (as
+    :func:`~bind2gen.train.loop.train` does), the step is that of one process with the whole batch.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return values
+    return _Gather.apply(values.contiguous())
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' rows; backwards each gets the sum, over all processes, of the gradients of its own rows.
+
+    torch.distributed.nn has one, deprecated since torch 2.14 in favour of one that older versions lack.
+    """
+
+    @staticmethod
+    def forward(context: torch.autograd.function.FunctionCtx, values: torch.Tensor) -> torch.Tensor:
+        context.count = len(values)
+        parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, values)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
+        summed = gradient.clone()
+        torch.distributed.all_reduce(summed)
+        return summed.narrow(0, torch.distributed.get_rank() * context.count, context.count)
+
+
 def train_only(module: nn.Module, model: ImageBindModel, *towers: str) -> None:
     """Put the named towers in training mode and every other tower in evaluation mode."""
     module.eval()

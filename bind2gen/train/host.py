@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ..hosts.patch_autoencoder import PatchAutoencoder
 from ..imagebind.model import ImageBindModel
 from .autoencoder import LATENT_CHANNELS, to_unit_range
 from .data import ImageSet
@@ -31,6 +32,7 @@ EMBED_DROP = 0.1  # share of samples without image embedding: the unconditional 
 PROMPT_SHARE = 0.25  # share of samples that also get a caption; all others get the empty prompt
 NOISED_SHARE = 0.5  # share of samples whose embedding is noised, so that embeddings near a photo's also work
 MAX_NOISE_LEVEL = 600  # of 1000
+BLENDED_SHARE = 0.5  # share of samples whose embedding is drawn towards the mean of its concept: what a sound gives
 # Loss weight min(1, 1 / SNR) on the velocity: most of a small budget goes to the noisy steps, where the shape of the
 # whole picture is decided. With min-SNR weights (arXiv 2303.09556) it went to texture.
 BALANCE = 0.7  # concepts are drawn in proportion to count ** 0.7
@@ -60,7 +62,7 @@ def build_unet(embed_dim: int) -> UNet2DConditionModel:
         block_out_channels=(192, 256),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        mid_block_type="UNetMidBlock2DCrossAttn",
+        mid_block_type=None,  # two stages on an 8x8 grid: it would cost a fifth of the parameters and of the time
         layers_per_block=1,
         attention_head_dim=4,
         cross_attention_dim=TEXT_WIDTH,
@@ -98,9 +100,14 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def noise_schedule() -> DDPMScheduler:
-    """Training schedule of the latents."""
+    """Training schedule of the latents: Stable Diffusion's, ending in pure noise (arXiv 2305.08891)."""
     return DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction"
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
     )
 
 
@@ -110,13 +117,13 @@ def embedding_noise_schedule() -> DDPMScheduler:
 
 
 @torch.no_grad()
-def conditions_of(images: ImageSet, autoencoder: AutoencoderKL, imagebind: ImageBindModel) -> Conditions:
-    """Latents and image embeddings of every photo and its mirror image (the encoders run in bfloat16)."""
+def conditions_of(images: ImageSet, autoencoder: PatchAutoencoder, imagebind: ImageBindModel) -> Conditions:
+    """Latents and image embeddings of every photo and its mirror image."""
     both_latents, both_embeds = [], []
     for pixels in (images.pixels, np.ascontiguousarray(images.pixels[:, :, ::-1])):
         parts = [to_unit_range(pixels[i : i + 256]) for i in range(0, len(pixels), 256)]
+        both_latents.append(torch.cat([autoencoder.encode(part).latent_dist.mode() for part in parts]))
         with torch.autocast("cpu", torch.bfloat16):
-            both_latents.append(torch.cat([autoencoder.encode(part).latent_dist.mode().float() for part in parts]))
             both_embeds.append(embed_photos(imagebind, pixels))
     latents, embeds = torch.stack(both_latents, 1), torch.stack(both_embeds, 1)
     factor = 1 / latents.std().item()
@@ -145,6 +152,24 @@ def class_labels(
     return torch.cat([noised, level], dim=1)
 
 
+def blend_with_concept(image_embeds: torch.Tensor, means: torch.Tensor, share: float) -> torch.Tensor:
+    """Move a random share of embeddings (B, D) a random part of the way to their concept's mean (B, D), norm kept.
+
+    An embedding that comes from a sound says which concept, and little more: the host must know such ones too.
+    """
+    part = torch.rand(len(image_embeds), 1) * (torch.rand(len(image_embeds), 1) < share)
+    blended = torch.lerp(image_embeds, means, part)
+    return blended * image_embeds.norm(dim=1, keepdim=True) / blended.norm(dim=1, keepdim=True)
+
+
+def concept_means(image_embeds: torch.Tensor, concepts: np.ndarray) -> torch.Tensor:
+    """(N, D) -> (N, D): each row's concept mean, of the rows' own norm."""
+    _, index = np.unique(concepts, return_inverse=True)
+    index = torch.from_numpy(index)
+    sums = torch.zeros(int(index.max()) + 1, image_embeds.shape[1]).index_add(0, index, image_embeds)
+    return F.normalize(sums[index], dim=1) * image_embeds.norm(dim=1, keepdim=True)
+
+
 def train_unet(
     images: ImageSet,
     conditions: Conditions,
@@ -160,8 +185,9 @@ def train_unet(
     )
     schedule, embed_schedule = noise_schedule(), embedding_noise_schedule()
     signal = schedule.alphas_cumprod
-    loss_weights = ((1 - signal) / signal).clamp(max=1.0)
+    loss_weights = ((1 - signal) / signal.clamp(min=1e-8)).clamp(max=1.0)
     weights = balanced_weights(images.concepts(), BALANCE)
+    means = concept_means(conditions.image_embeds[:, 0], images.concepts())
 
     def step_loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         count = config.batch_size
@@ -171,7 +197,8 @@ def train_unet(
         timesteps = torch.randint(0, len(signal), (count,))
         noise = torch.randn_like(latents)
         level = torch.randint(0, MAX_NOISE_LEVEL, (count,)) * (torch.rand(count) < NOISED_SHARE)
-        labels = class_labels(conditions.image_embeds[chosen, side], level, normalizer, embed_schedule)
+        embeds = blend_with_concept(conditions.image_embeds[chosen, side], means[chosen], BLENDED_SHARE)
+        labels = class_labels(embeds, level, normalizer, embed_schedule)
         labels = labels * (torch.rand(count, 1) >= EMBED_DROP)
         texts, _ = captions(images, chosen, templates, rng)
         prompts = [text if rng.random() < PROMPT_SHARE else "" for text in texts]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from ..errors import InputError
+from ..errors import DependencyError, InputError
+from .curves import plot_curves
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class LoopConfig:
         learning_rate: peak of the cosine schedule, reached after ``warmup_steps``.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
         precision: ``"no"`` or ``"bf16"`` (autocast; weights stay float32).
+        gradient_checkpointing: compute transformer blocks again in the backward pass instead of keeping their
+            activations: about a third more work for a fraction of the memory.
         save_every: steps between checkpoints.
     """
 
@@ -51,6 +55,7 @@ class LoopConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.0
     precision: str = "bf16"
+    gradient_checkpointing: bool = False
     seed: int = 0
     log_every: int = 50
     save_every: int = 500
@@ -87,69 +92,163 @@ def train(
 ) -> torch.nn.Module:
     """Train ``model`` in place and return the module to use afterwards (the moving average if one is kept).
 
+    Under ``accelerate launch`` every process draws its own batch, gradients are averaged, and the first process writes.
+
     Args:
         model: holds every trained parameter; ``step_loss`` closes over it.
         step_loss: ``(step, rng) -> (scalar loss, metrics)``; must draw all randomness from ``rng`` or from torch's
             global generator, which is seeded by ``(seed, step)`` before the call.
-        folder: checkpoints, ``metrics.jsonl`` and ``loop.json`` go here; an existing checkpoint is resumed.
+        folder: checkpoints, ``metrics.jsonl``, ``loop.json`` and ``curves.png`` go here; an existing checkpoint
+            is resumed.
         evaluate: called with the module to judge every ``evaluate_every`` steps and at the end.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision="no")  # a process-wide setting; autocast below is per stage
-    half = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.precision == "bf16")
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, config.beta2)
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema_decay else None
-    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
-    if average is not None:
-        accelerator.register_for_checkpointing(average)
-    first = _resume(accelerator, folder)
-    (folder / "loop.json").write_text(json.dumps(asdict(config), indent=1))
-    judged = average.module if average is not None else model
+    run = _Run(model, config)
+    accelerator = run.accelerator
+    first = step_of(folder)
+    if first:
+        accelerator.load_state(str(_newest(folder)))
+        logger.info("resumed %s at step %d", folder, first)
+    main = accelerator.is_main_process
+    if main:
+        (folder / "loop.json").write_text(json.dumps(asdict(config), indent=1))
     started, seen = time.monotonic(), 0
-    with open(folder / "metrics.jsonl", "a") as log:
-        for step in tqdm(
-            range(first, config.steps), initial=first, total=config.steps, desc=folder.name, mininterval=5
-        ):
-            rng = np.random.default_rng([config.seed, step, accelerator.process_index])
-            torch.manual_seed(int(rng.integers(2**31)))
-            model.train()
-            with half:
-                loss, metrics = step_loss(step, rng)
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            if average is not None:
-                average.update_parameters(accelerator.unwrap_model(model))
-            seen += config.batch_size
+    with open(folder / "metrics.jsonl" if main else os.devnull, "a") as log:
+        steps = range(first, config.steps)
+        for step in tqdm(steps, initial=first, total=config.steps, desc=folder.name, mininterval=5, disable=not main):
+            row = run.step(step, step_loss)
+            seen += config.batch_size * accelerator.num_processes
             last = step + 1 == config.steps
             if step % config.log_every == 0 or last:
-                row = {"step": step, "loss": loss.item(), "grad_norm": float(norm), "lr": schedule.get_last_lr()[0]}
-                row |= metrics | {"samples_per_s": round(seen / (time.monotonic() - started), 2)}
-                log.write(json.dumps(row) + "\n")
-                log.flush()
-            if evaluate is not None and (last or (evaluate_every and (step + 1) % evaluate_every == 0)):
-                judged.eval()
-                with torch.no_grad(), half:
-                    row = {"step": step, "eval": evaluate(judged)}
-                log.write(json.dumps(row) + "\n")
-                log.flush()
+                speed = round(seen / (time.monotonic() - started), 2)
+                _log(log, row() | {"samples_per_s": speed})
+            due = last or (evaluate_every and (step + 1) % evaluate_every == 0)
+            if evaluate is not None and main and due:
+                _log(log, {"step": step, "eval": run.judged_by(evaluate)})
             if last or (step + 1) % config.save_every == 0:
                 _save(accelerator, folder, step + 1)
-    return judged.eval()
+    if main:
+        _draw_curves(folder)
+    return run.result.eval()
+
+
+class _Run:
+    """The model in training, with its optimiser, schedule and moving average."""
+
+    def __init__(self, model: torch.nn.Module, config: LoopConfig) -> None:
+        self.config = config
+        # Precision is a process-wide setting there; autocast is per stage. Its scheduler would go one step a process.
+        self.accelerator = Accelerator(mixed_precision="no", step_scheduler_with_optimizer=False)
+        device = self.accelerator.device
+        self.half = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+        if config.gradient_checkpointing:
+            _checkpoint_blocks(model)
+        # Not wrapped for data parallelism: step losses call parts of the model, past a wrapper's forward.
+        self.model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        optimizer = torch.optim.AdamW(
+            parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, config.beta2)
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
+        self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        _share_weights(self.model, self.accelerator)
+        self.average = None
+        if config.ema_decay:
+            self.average = AveragedModel(model, multi_avg_fn=_averaging(config.ema_decay))
+            self.accelerator.register_for_checkpointing(self.average)
+        self.result = self.model if self.average is None else self.average.module
+
+    def step(self, step: int, step_loss: StepLoss) -> Callable[[], dict[str, float]]:
+        """One step of the optimiser; gives what makes its row for the log (reading numbers waits for the GPU)."""
+        rng = np.random.default_rng([self.config.seed, step, self.accelerator.process_index])
+        torch.manual_seed(int(rng.integers(2**31)))
+        self.model.train()
+        with self.half:
+            loss, metrics = step_loss(step, rng)
+        self.accelerator.backward(loss)
+        _average_gradients(self.model, self.accelerator)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+        rate = self.schedule.get_last_lr()[0]
+        return lambda: {"step": step, "loss": loss.item(), "grad_norm": float(norm), "lr": rate} | metrics
+
+    def judged_by(self, evaluate: Callable[[torch.nn.Module], dict[str, float]]) -> dict[str, float]:
+        self.result.eval()
+        with torch.no_grad(), self.half:
+            return evaluate(self.result)
+
+
+def _log(log: TextIO, row: dict) -> None:
+    log.write(json.dumps(row) + "\n")
+    log.flush()
+
+
+def _averaging(decay: float) -> Callable[..., None]:
+    """A moving average that is shorter at first, so that the untrained weights do not linger in it.
+
+    Step n has the decay min(decay, (1 + n) / (10 + n)), as TensorFlow's moving average and diffusers' EMAModel have it.
+    """
+
+    @torch.no_grad()
+    def update(averages: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averages, current, count)
+
+    return update
+
+
+def _draw_curves(folder: Path) -> None:
+    try:
+        plot_curves(folder)
+    except DependencyError as error:  # an optional package; the numbers are all in metrics.jsonl
+        logger.info("%s: no picture of the curves (%s)", folder, error)
+
+
+def _checkpoint_blocks(model: torch.nn.Module) -> None:
+    """Switch gradient checkpointing on in every part that has it."""
+    switched = [part for part in model.modules() if getattr(part, "supports_gradient_checkpointing", False)]
+    if not switched:
+        raise InputError(f"gradient_checkpointing: {type(model).__name__} has no part that supports it")
+    for part in switched:
+        part.gradient_checkpointing_enable()
+
+
+def _share_weights(model: torch.nn.Module, accelerator: Accelerator) -> None:
+    """Start from the first process's weights everywhere."""
+    if accelerator.num_processes > 1:
+        with torch.no_grad():
+            for value in (*model.parameters(), *model.buffers()):
+                torch.distributed.broadcast(value, src=0)
+
+
+def _average_gradients(model: torch.nn.Module, accelerator: Accelerator) -> None:
+    """Mean over processes of every gradient; all processes take part for every trained parameter, used or not."""
+    if accelerator.num_processes == 1:
+        return
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    flat = torch.cat([p.grad.flatten() for p in trained])  # one message instead of hundreds
+    torch.distributed.all_reduce(flat)
+    for p, grad in zip(trained, (flat / accelerator.num_processes).split([p.numel() for p in trained]), strict=True):
+        p.grad.copy_(grad.view_as(p))
 
 
 def _save(accelerator: Accelerator, folder: Path, step: int) -> None:
     """Write a checkpoint beside the old one, then swap by renaming: a kill at any moment leaves one whole."""
     fresh, current, old = folder / "checkpoint.new", folder / "checkpoint", folder / "checkpoint.old"
     accelerator.save_state(str(fresh))
-    if not accelerator.is_main_process:
-        return
+    accelerator.wait_for_everyone()  # each process writes its own random state
+    if accelerator.is_main_process:
+        _swap(fresh, current, old, step)
+    accelerator.wait_for_everyone()
+
+
+def _swap(fresh: Path, current: Path, old: Path, step: int) -> None:
     (fresh / "step.json").write_text(json.dumps({"step": step}))
     if old.exists():
         shutil.rmtree(old)
@@ -158,16 +257,16 @@ def _save(accelerator: Accelerator, folder: Path, step: int) -> None:
     os.rename(fresh, current)
 
 
-def _resume(accelerator: Accelerator, folder: Path) -> int:
-    """Load the newest whole checkpoint; returns the step to go on from."""
-    for name in ("checkpoint", "checkpoint.old"):
-        marker = folder / name / "step.json"
-        if marker.exists():
-            accelerator.load_state(str(folder / name))
-            step = json.loads(marker.read_text())["step"]
-            logger.info("resumed %s at step %d", folder, step)
-            return step
-    return 0
+def _newest(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a stage."""
+    found = (folder / name for name in ("checkpoint", "checkpoint.old"))
+    return next((checkpoint for checkpoint in found if (checkpoint / "step.json").exists()), None)
+
+
+def step_of(folder: str | Path) -> int:
+    """The step that a run in this folder goes on from: steps of its newest checkpoint, 0 where there is none."""
+    checkpoint = _newest(Path(folder))
+    return 0 if checkpoint is None else json.loads((checkpoint / "step.json").read_text())["step"]
 
 
 def weights_of(folder: str | Path) -> dict[str, torch.Tensor]:
@@ -176,13 +275,11 @@ def weights_of(folder: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         InputError: the stage has not been trained yet.
     """
-    for name in ("checkpoint", "checkpoint.old"):
-        checkpoint = Path(folder) / name
-        if not (checkpoint / "step.json").exists():
-            continue
-        average = checkpoint / "custom_checkpoint_0.pkl"
-        if average.exists():
-            state = torch.load(average, map_location="cpu", weights_only=True)
-            return {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
+    checkpoint = _newest(Path(folder))
+    if checkpoint is None:
+        raise InputError(f"{folder}: wanted a trained stage, found no checkpoint; run that stage first")
+    average = checkpoint / "custom_checkpoint_0.pkl"
+    if not average.exists():
         return load_file(checkpoint / "model.safetensors")
-    raise InputError(f"{folder}: wanted a trained stage, found no checkpoint; run that stage first")
+    state = torch.load(average, map_location="cpu", weights_only=True)
+    return {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}

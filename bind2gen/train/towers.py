@@ -1,4 +1,4 @@
-"""Training the towers: image and text together, then every other modality against frozen images."""
+"""Training image and text towers together, and embedding what they know."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import numpy as np
 import torch
 
 from ..imagebind.model import ImageBindModel
-from ..preprocess.audio import AudioSettings, Waveform, log_mel, transform
-from .augment import augment_photos, augment_sounds, crop_sounds, erase_patches, mask_spectrogram
-from .contrastive import info_nce, train_only, zero_shot_accuracy
+from ..preprocess.audio import AudioSettings, Waveform, transform
+from .augment import augment_photos, erase_patches
+from .contrastive import gathered, info_nce, zero_shot_accuracy
 from .data import AudioSet, ImageSet
 from .loop import LoopConfig, train
 
 Tokenize = Callable[[list[str]], torch.Tensor]
 SHARED_CONCEPT = 0.5  # probability that a caption names the concept ("dog"), not the finer label ("Chihuahua")
-BACKGROUNDS = 16  # sounds of no concept that a batch's clips are mixed with
-AUDIO_TEMPERATURE = 0.05  # ImageBind paper, table 9
 
 # Mean and deviation of CLIP's image preprocessing, per RGB channel in 0..1.
 CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
@@ -51,9 +49,9 @@ def captions(
     return [templates[rng.integers(len(templates))].format(name) for name in names], np.array(names)
 
 
-def caption_matches(concepts: np.ndarray, labels: np.ndarray, names: np.ndarray) -> torch.Tensor:
-    """(N, N) bool: caption j, which names ``names[j]``, is true of photo i."""
-    return torch.from_numpy((concepts[:, None] == names[None]) | (labels[:, None] == names[None]))
+def caption_matches(concepts: torch.Tensor, labels: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+    """(N, N) bool: caption j, which names ``named[j]``, is true of photo i. All are (N,) numbers of names."""
+    return (concepts[:, None] == named[None]) | (labels[:, None] == named[None])
 
 
 def embed_photos(model: ImageBindModel, pixels: np.ndarray, batch_size: int = 256) -> torch.Tensor:
@@ -70,39 +68,54 @@ def embed_names(
     return model.encode("text", ids)
 
 
-def train_image_text(
-    model: ImageBindModel,
-    images: ImageSet,
-    judged_on: ImageSet,
-    tokenize: Tokenize,
-    templates: tuple[str, ...],
-    config: LoopConfig,
-    folder: Path,
-) -> ImageBindModel:
-    """Vision and text towers together, photos against captions made of their labels."""
-    concepts = images.concepts()
-    labels = np.array([s.row.get("label") or s.concept for s in images.samples])
-    weights = balanced_weights(labels)
+class Captioned:
+    """Photos with captions made of their labels: what the image and text towers learn from, and are judged on."""
+
+    def __init__(self, images: ImageSet, judged_on: ImageSet, tokenize: Tokenize, templates: tuple[str, ...]) -> None:
+        self.images, self.judged_on, self.tokenize, self.templates = images, judged_on, tokenize, templates
+        self.concepts = images.concepts()
+        self.labels = np.array([s.row.get("label") or s.concept for s in images.samples])
+        self.weights = balanced_weights(self.labels)
+        self.numbers = {name: i for i, name in enumerate(sorted({*self.concepts, *self.labels}))}
+        self.known = sorted(set(self.concepts))
+        self.targets = torch.tensor([self.known.index(c) for c in judged_on.concepts()])
+
+    def loss(
+        self, model: ImageBindModel, image_embeds: torch.Tensor, chosen: np.ndarray, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """InfoNCE of the chosen photos' embeddings (N, D) and fresh captions of them."""
+        texts, names = captions(self.images, chosen, self.templates, rng)
+        text_embeds = gathered(model.encode("text", self.tokenize(texts)[:, None]))
+        numbers = [
+            gathered(torch.tensor([self.numbers[value] for value in values]))
+            for values in (self.concepts[chosen], self.labels[chosen], names)
+        ]
+        scale = model.logit_scale("text")
+        loss = info_nce(gathered(image_embeds), text_embeds, scale, caption_matches(*numbers))
+        return loss, {"logit_scale": scale.item()}
+
+    def evaluate(self, judged: ImageBindModel) -> dict[str, float]:
+        """Zero-shot accuracy on held-out photos."""
+        classes = embed_names(judged, self.tokenize, self.known, self.templates)
+        photos = embed_photos(judged, self.judged_on.pixels)
+        return {"image_to_text_top1": zero_shot_accuracy(photos, classes, self.targets)}
+
+
+def altered_photos(images: ImageSet, chosen: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    """Augmented photos as the vision tower takes them, (N, 1, 3, H, W)."""
+    unit = torch.from_numpy(images.pixels[chosen]).permute(0, 3, 1, 2).float() / 255
+    unit = erase_patches(augment_photos(unit, rng), rng)
+    return ((unit - CLIP_MEAN) / CLIP_STD)[:, None]
+
+
+def train_image_text(model: ImageBindModel, data: Captioned, config: LoopConfig, folder: Path) -> ImageBindModel:
+    """Vision and text towers together."""
 
     def step_loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        chosen = rng.choice(len(weights), config.batch_size, p=weights)
-        unit = torch.from_numpy(images.pixels[chosen]).permute(0, 3, 1, 2).float() / 255
-        unit = erase_patches(augment_photos(unit, rng), rng)
-        texts, names = captions(images, chosen, templates, rng)
-        image_embeds = model.encode("image", ((unit - CLIP_MEAN) / CLIP_STD)[:, None])
-        text_embeds = model.encode("text", tokenize(texts)[:, None])
-        matches = caption_matches(concepts[chosen], labels[chosen], names)
-        scale = model.logit_scale("text")
-        return info_nce(image_embeds, text_embeds, scale, matches), {"logit_scale": scale.item()}
+        chosen = rng.choice(len(data.weights), config.batch_size, p=data.weights)
+        return data.loss(model, model.encode("image", altered_photos(data.images, chosen, rng)), chosen, rng)
 
-    known = sorted(set(concepts))
-    targets = torch.tensor([known.index(c) for c in judged_on.concepts()])
-
-    def evaluate(judged: ImageBindModel) -> dict[str, float]:
-        classes = embed_names(judged, tokenize, known, templates)
-        return {"image_to_text_top1": zero_shot_accuracy(embed_photos(judged, judged_on.pixels), classes, targets)}
-
-    return train(model, step_loss, config, folder, evaluate=evaluate, evaluate_every=400)
+    return train(model, step_loss, config, folder, evaluate=data.evaluate, evaluate_every=400)
 
 
 @torch.no_grad()
@@ -115,79 +128,7 @@ def embed_sounds(model: ImageBindModel, sounds: AudioSet, settings: AudioSetting
     return torch.cat(embeds)
 
 
-def altered_mel(
-    waveforms: list[np.ndarray], background: list[np.ndarray], settings: AudioSettings, rng: np.random.Generator
-) -> torch.Tensor:
-    """One augmented clip of each waveform, with background sounds mixed in: (N, 1, mel bins, frames)."""
-    clips = crop_sounds(waveforms, settings.clip_samples, rng)
-    chosen = rng.integers(len(background), size=BACKGROUNDS)
-    noises = crop_sounds([background[i] for i in chosen], settings.clip_samples, rng)
-    return log_mel(torch.from_numpy(augment_sounds(clips, rng, background=noises)), settings)
-
-
-@torch.no_grad()
-def embed_altered(
-    model: ImageBindModel, sounds: AudioSet, background: AudioSet, settings: AudioSettings, seed: int
-) -> torch.Tensor:
-    """(N, D) unit norm, of one augmented clip of each sound."""
-    rng = np.random.default_rng([seed, 1])
-    embeds = []
-    for start in range(0, len(sounds.waveforms), 64):
-        mel = altered_mel(sounds.waveforms[start : start + 64], background.waveforms, settings, rng)
-        embeds.append(model.encode("audio", mel[:, None]))
-    return torch.cat(embeds)
-
-
 def rank_one(queries: torch.Tensor, gallery: torch.Tensor, wanted: np.ndarray, found: np.ndarray) -> float:
     """Share of queries (N, D) whose nearest gallery item (M, D) is of the wanted concept."""
     nearest = (queries @ gallery.T).argmax(1).cpu().numpy()
     return float((found[nearest] == wanted).mean())
-
-
-def train_audio(
-    model: ImageBindModel,
-    sounds: AudioSet,
-    judged_on: AudioSet,
-    images: ImageSet,
-    judged_images: ImageSet,
-    class_embeds: dict[str, torch.Tensor],
-    settings: AudioSettings,
-    config: LoopConfig,
-    folder: Path,
-) -> ImageBindModel:
-    """The audio tower against frozen image embeddings: each sound is paired with a random photo of its concept.
-
-    No text is used here. ``class_embeds`` (concept -> (D,)) only measures what emerges: audio to text.
-    """
-    model.requires_grad_(False)
-    model.towers["audio"].requires_grad_(True)
-    model.eval()
-    with torch.no_grad():
-        photo_embeds = embed_photos(model, images.pixels)
-        gallery = embed_photos(model, judged_images.pixels)
-    photos_of = {c: np.flatnonzero(images.concepts() == c) for c in set(images.concepts())}
-    concepts = sounds.concepts()
-    weights = balanced_weights(concepts)
-    background = [w for w, c in zip(sounds.waveforms, concepts, strict=True) if c == ""]
-
-    def step_loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        train_only(model, model, "audio")
-        chosen = rng.choice(len(weights), config.batch_size, p=weights)
-        mel = altered_mel([sounds.waveforms[i] for i in chosen], background, settings, rng)
-        mel = mask_spectrogram(mel, rng)
-        audio_embeds = model.encode("audio", mel[:, None])
-        photos = np.array([rng.choice(photos_of[concepts[i]]) for i in chosen])
-        matches = torch.from_numpy(concepts[chosen][:, None] == concepts[chosen][None])
-        return info_nce(audio_embeds, photo_embeds[photos], 1 / AUDIO_TEMPERATURE, matches), {}
-
-    heard = judged_on.take(np.isin(judged_on.concepts(), list(class_embeds)))
-    names = list(class_embeds)
-    targets = torch.tensor([names.index(c) for c in heard.concepts()])
-    classes = torch.stack([class_embeds[name] for name in names])
-
-    def evaluate(judged: ImageBindModel) -> dict[str, float]:
-        embeds = embed_sounds(judged, heard, settings)
-        retrieval = rank_one(embeds, gallery, heard.concepts(), judged_images.concepts())
-        return {"audio_to_text_top1": zero_shot_accuracy(embeds, classes, targets), "audio_to_image_r1": retrieval}
-
-    return train(model, step_loss, config, folder, evaluate=evaluate, evaluate_every=300)

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 
-from bind2gen.evaluate.judge import judge_logits, train_judge
-from bind2gen.evaluate.mini import Scores
+from bind2gen.errors import Bind2GenError
+from bind2gen.evaluate.judge import build_judge, judge_features, judge_logits, prepare_judge, train_judge
 from bind2gen.train.data import ImageSet, Sample
 from bind2gen.train.loop import LoopConfig
-from bind2gen.train.mini import JUDGED
 
 
 def striped(count: int, seed: int) -> ImageSet:
@@ -47,13 +48,25 @@ def test_logits_do_not_change_for_the_mirror_image(tmp_path):
     assert torch.allclose(judge_logits(judge, photos), judge_logits(judge, mirrored), atol=1e-5)
 
 
-def test_the_table_shows_every_score_in_percent():
-    values = {
-        name: 0.125
-        for name in Scores.__dataclass_fields__
-        if name not in ("generated_by_concept", "held_out_sounds", "held_out_photos")
-    }
-    table = Scores(
-        **values, held_out_sounds=3, held_out_photos=4, generated_by_concept=dict.fromkeys(JUDGED, 0.5)
-    ).table()
-    assert table.count("12.5 %") == len(values)
+def test_features_are_those_the_logits_come_from_and_ignore_mirroring():
+    torch.manual_seed(0)
+    judge, photos = build_judge(2).eval(), striped(5, 0).pixels
+    features = judge_features(judge, photos)
+    assert torch.allclose(features.norm(dim=1), torch.ones(5))
+    assert torch.allclose(features, judge_features(judge, photos[:, :, ::-1]), atol=1e-5)
+    with torch.no_grad():  # logits are linear in the features before these are scaled
+        logits = judge_logits(judge, photos) - judge[-1].bias
+        assert F.cosine_similarity(features @ judge[-1].weight.T, logits).min() > 0.9999
+
+
+def test_a_judge_is_reused_and_not_mistaken_for_another(tmp_path):
+    train, held_out = striped(24, 0), striped(8, 1)
+    first = prepare_judge(train, held_out, ["sea", "cow"], tmp_path, steps=2, quiet=True)
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    again = prepare_judge(train, held_out, ["sea", "cow"], tmp_path, steps=2, quiet=True)
+    assert (tmp_path / "metrics.jsonl").read_text() == lines  # no step was taken
+    assert torch.equal(judge_logits(first, held_out.pixels), judge_logits(again, held_out.pixels))
+    with pytest.raises(Bind2GenError, match="other settings"):
+        prepare_judge(train, held_out, ["sea", "cow"], tmp_path, steps=3, quiet=True)
+    with pytest.raises(Bind2GenError, match="other photos"):
+        prepare_judge(train.take(np.arange(24) > 3), held_out, ["sea", "cow"], tmp_path, steps=2, quiet=True)

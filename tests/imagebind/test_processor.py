@@ -17,10 +17,12 @@ from bind2gen.imagebind.fronts import FRONTS
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import VOCABULARY_FILE, ImageBindProcessor
 from bind2gen.modality import MODALITIES
-from bind2gen.preprocess import audio, image
+from bind2gen.preprocess import audio, depth, image, imu, thermal
 from bind2gen.preprocess.audio import AudioSettings
+from bind2gen.preprocess.depth import DepthSettings
 from bind2gen.preprocess.image import ImageSettings
 from bind2gen.preprocess.text import TextSettings
+from bind2gen.preprocess.thermal import ThermalSettings
 from bind2gen.preprocess.video import VideoSettings
 
 MERGES = 200  # of the short vocabulary: 512 bytes + 200 merges + 2 special tokens
@@ -51,9 +53,24 @@ def movie() -> tuple[np.ndarray, int]:
     return np.random.default_rng(2).integers(0, 256, (60, 32, 48, 3), dtype=np.uint8), 25
 
 
-def test_default_output_has_the_shapes_of_the_modality_table(sound, photo, movie):
-    features = ImageBindProcessor()(text="a dog", images=photo, audio=sound, video=movie)
-    clips = {"text": 1, "image": 1, "audio": 3, "video": 15}
+@pytest.fixture
+def motion() -> dict:
+    rng = np.random.default_rng(3)
+    still = rng.normal(0, 0.2, (6, 2500)) + np.array([0, 0, 9.8, 0, 0, 0])[:, None]
+    return {"samples": still.astype(np.float32), "sampling_rate": 100.0}
+
+
+@pytest.fixture
+def depth_map() -> np.ndarray:
+    return np.random.default_rng(4).uniform(1, 5, (30, 40)).astype(np.float32)
+
+
+def test_default_output_has_the_shapes_of_the_modality_table(sound, photo, movie, motion, depth_map):
+    given = dict(
+        text="a dog", images=photo, audio=sound, video=movie, depth=depth_map, thermal=photo[..., 0], imu=motion
+    )
+    features = ImageBindProcessor(depth={"sensor": "xtion"})(**given)
+    clips = {"text": 1, "image": 1, "audio": 3, "video": 15, "depth": 1, "thermal": 1, "imu": 3}
     expected = {MODALITIES[name].input_key: (1, count, *MODALITIES[name].sample) for name, count in clips.items()}
     assert {key: tuple(value.shape) for key, value in features.items()} == expected
     assert isinstance(features, BatchFeature)
@@ -63,6 +80,30 @@ def test_each_modality_is_what_its_module_gives(sound, photo):
     features = ImageBindProcessor()(images=[photo, Image.fromarray(photo)], audio=[sound])
     assert torch.equal(features.audio_values[0], audio.transform(audio.load(sound)))
     assert torch.equal(features.pixel_values[:, 0], torch.stack([image.transform(image.load(photo))] * 2))
+
+
+def test_depth_thermal_and_motion_are_what_their_modules_give(photo, motion, depth_map):
+    settings = {
+        "depth": DepthSettings(convention="unrotated", sensor="xtion"),
+        "thermal": ThermalSettings(normalization="half"),
+    }
+    features = ImageBindProcessor(**settings)(depth=[depth_map], thermal=[photo[..., 0]], imu=[motion])
+    wanted = depth.transform(depth.load(depth_map, settings=settings["depth"]), settings["depth"])
+    assert torch.equal(features.depth_values[0, 0], wanted)
+    assert torch.equal(
+        features.thermal_values[0, 0], thermal.transform(thermal.load(photo[..., 0]), settings["thermal"])
+    )
+    assert torch.equal(features.imu_values[0], imu.transform(imu.load(motion)))
+    assert features.clip_times["imu"][0].tolist() == [[0, 10], [7.5, 17.5], [15, 25]]
+    # What a loader made of a file with its sensor named goes in as well.
+    named = depth.load(depth_map, sensor="xtion", unit="m")
+    assert torch.equal(ImageBindProcessor()(depth=named).depth_values[0, 0], depth.transform(named))
+
+
+def test_motion_of_different_length_is_masked(motion):
+    short = motion | {"samples": motion["samples"][:, :900]}
+    features = ImageBindProcessor()(imu=[short, motion])
+    assert features.imu_clip_mask.tolist() == [[True, False, False], [True, True, True]]
 
 
 def test_single_input_equals_a_list_of_one(sound, photo, movie):
@@ -196,7 +237,8 @@ def test_wrong_settings_are_refused_by_name(tmp_path):
 def test_it_is_a_transformers_processor():
     processor = ImageBindProcessor()
     assert isinstance(processor, ProcessorMixin)
-    assert processor.model_input_names == ["input_ids", "pixel_values", "audio_values", "video_values"]
+    assert processor.model_input_names == [MODALITIES[name].input_key for name in FRONTS]
+    assert set(FRONTS) == set(MODALITIES)
     assert "ImageBindProcessor" in repr(processor)
 
 

@@ -190,7 +190,7 @@ def test_folders_are_not_files(tmp_path, processor, argument):
 
 
 def test_nothing_at_all_is_refused(processor):
-    with pytest.raises(InputError, match="text, images, audio or video"):
+    with pytest.raises(InputError, match="thermal or imu"):
         processor()
     with pytest.raises(InputError, match="return_tensors"):
         processor(text="a dog", return_tensors="tf")

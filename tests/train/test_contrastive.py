@@ -46,8 +46,9 @@ def test_balanced_weights_lift_the_rare_and_drop_the_background():
 
 
 def test_a_caption_is_true_of_its_label_and_of_its_concept():
-    concepts, labels = np.array(["dog", "dog", "cat"]), np.array(["Chihuahua", "poodle", "tabby"])
-    matches = caption_matches(concepts, labels, np.array(["dog", "poodle", "cat"]))
+    dog, cat, chihuahua, poodle, tabby = range(5)
+    concepts, labels = torch.tensor([dog, dog, cat]), torch.tensor([chihuahua, poodle, tabby])
+    matches = caption_matches(concepts, labels, torch.tensor([dog, poodle, cat]))
     assert matches.tolist() == [[True, False, False], [True, True, False], [False, False, True]]
 
 

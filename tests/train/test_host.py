@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from diffusers import StableUnCLIPImg2ImgPipeline
@@ -8,10 +10,17 @@ from safetensors.torch import load_file
 
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.train import host
-from bind2gen.train.autoencoder import build_autoencoder, reconstruction_loss, to_unit_range, train_autoencoder
+from bind2gen.train.autoencoder import (
+    FeatureLoss,
+    fit_autoencoder,
+    peak_signal_to_noise,
+    reconstruction_loss,
+    to_unit_range,
+    train_decoder,
+)
 from bind2gen.train.data import ImageSet, Sample
 from bind2gen.train.loop import LoopConfig
-from bind2gen.train.mini import TEMPLATES, mini_config, write_vocabulary
+from bind2gen.train.mini_recipe import TEMPLATES, mini_config, write_vocabulary
 
 LOOP = LoopConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup_steps=1, ema_decay=0.5, save_every=10)
 
@@ -48,7 +57,7 @@ def test_unet_training_moves_both_parts_and_keeps_the_conditions_of_mirror_image
     images = photos()
     torch.manual_seed(0)
     imagebind = ImageBindModel(mini_config(), modalities=["image"]).eval()
-    autoencoder = build_autoencoder().eval()
+    autoencoder = fit_autoencoder(images).eval()
     conditions = host.conditions_of(images, autoencoder, imagebind)
     assert torch.allclose(conditions.image_embeds.norm(dim=-1), torch.full((12, 2), 16.0), atol=1e-3)
     mirrored = ImageSet(np.ascontiguousarray(images.pixels[:, :, ::-1]), images.samples)
@@ -79,11 +88,46 @@ def test_reconstruction_loss_is_zero_only_for_equal_pictures():
     assert reconstruction_loss(target * 0.9, target) > 0
 
 
-def test_training_the_decoder_alone_leaves_the_latents(tmp_path):
-    torch.manual_seed(0)
-    model = build_autoencoder()
-    x = to_unit_range(photos(2).pixels)
-    before, picture = model.encode(x).latent_dist.mean.detach(), model.decode(torch.zeros(1, 12, 8, 8)).sample.detach()
-    train_autoencoder(model, photos(), photos(4), LOOP, tmp_path, decoder_only=True)
+def test_the_fit_beats_any_other_32_numbers_a_patch_and_mending_keeps_the_latents(tmp_path):
+    images, torch_seed = photos(), torch.manual_seed(0)
+    model, vision = fit_autoencoder(images), ImageBindModel(mini_config(), modalities=["image"]).towers["vision"]
+    weights = {name: value.clone() for name, value in vision.state_dict().items()}
+    x = to_unit_range(images.pixels[:2])
+    before, rough = model.encode(x).latent_dist.mean.detach(), model(x).sample.detach()
+    other = copy.deepcopy(model)
+    turned = torch.linalg.qr(torch.randn(192, 32, generator=torch_seed))[0].T.reshape(32, 3, 8, 8)
+    other.components.weight.data.copy_(turned)
+    other.patches.weight.data.copy_(turned)
+    with torch.no_grad():
+        assert peak_signal_to_noise(model, images) > peak_signal_to_noise(other, images)
+
+    train_decoder(model, images, photos(4), vision, LOOP, tmp_path)
     assert torch.equal(model.encode(x).latent_dist.mean, before)
-    assert not torch.equal(model.decode(torch.zeros(1, 12, 8, 8)).sample, picture)
+    assert not torch.equal(model(x).sample, rough)
+    assert all(torch.equal(value, weights[name]) for name, value in vision.state_dict().items())
+
+
+def test_feature_loss_sees_blur_that_pixels_hardly_show():
+    torch.manual_seed(0)
+    loss = FeatureLoss(ImageBindModel(mini_config(), modalities=["image"]).towers["vision"])
+    sharp = to_unit_range(photos(4).pixels)
+    blurred = torch.nn.functional.avg_pool2d(sharp, 3, stride=1, padding=1)
+    faint = sharp * 0.9
+    assert loss(sharp, sharp) == 0
+    assert loss(blurred, sharp) > 5 * loss(faint, sharp)
+    loss(sharp.requires_grad_(), blurred).backward()
+    assert sharp.grad.abs().max() > 0  # it can be trained on
+
+
+def test_embeddings_move_towards_their_concept_and_keep_their_length():
+    torch.manual_seed(0)
+    embeds = torch.nn.functional.normalize(torch.randn(60, 16), dim=1) * 4
+    concepts = np.array(["dog", "cat"] * 30)
+    means = host.concept_means(embeds, concepts)
+    wanted = embeds[::2].mean(0)
+    assert torch.allclose(means[0], wanted / wanted.norm() * 4, atol=1e-5) and torch.equal(means[0], means[2])
+    blended = host.blend_with_concept(embeds, means, 0.5)
+    assert torch.allclose(blended.norm(dim=1), torch.full((60,), 4.0), atol=1e-4)
+    nearer = (blended * means).sum(1) - (embeds * means).sum(1)
+    assert nearer.min() > -1e-3 and 0.2 < (nearer > 1e-3).float().mean() < 0.8
+    assert torch.allclose(host.blend_with_concept(embeds, means, 0.0), embeds, atol=1e-5)

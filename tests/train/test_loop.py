@@ -66,3 +66,17 @@ def test_learning_rate_warms_up_and_decays():
 def test_an_untrained_stage_is_named(tmp_path):
     with pytest.raises(InputError, match="run that stage first"):
         weights_of(tmp_path)
+
+
+def test_the_moving_average_forgets_the_start(tmp_path):
+    """With a long memory and few steps, the untrained weights must not linger in the average."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    config = LoopConfig(60, 1, 0.0, warmup_steps=1, weight_decay=0.0, ema_decay=0.9999, precision="no")
+
+    def step_loss(step, rng):
+        model.weight.data.fill_(1.0 if step else 1000.0)  # the start is far from everything after it
+        return model(torch.ones(1, 1)).sum() * 0.0, {}
+
+    average = train(model, step_loss, config, tmp_path)
+    # The plain average would keep 0.9999 ** 59 of the start: 994.
+    assert 1.0 < average.weight.item() < 5.0

@@ -1,0 +1,115 @@
+"""``bind2gen inspect``: what is understood of a file, and what the model will see of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ..atomic import written_whole
+from ..bundled import resolve_example
+from ..errors import Bind2GenError, Bind2GenWarning
+from ..modality import MODALITIES
+from .arguments import DEFAULT_MODEL, add_output
+from .files import PICTURE_SUFFIXES, check_file, check_out_file, display_name
+from .loading import choose_model, load_settings
+from .sensors import LOADING, SensorOptions, add_sensors, in_options, sensor_options
+
+if TYPE_CHECKING:
+    from ..imagebind.processor import ImageBindProcessor
+    from ..preprocess.inspection import Fact
+
+KINDS = ("audio", "image", "video", "depth", "thermal", "imu")
+INDENT = 18  # characters of the longest name of a fact
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the subparsers ``commands``."""
+    parser = commands.add_parser(
+        "inspect",
+        help="show what is understood of a file, and what the model will see of it",
+        description="Read a file as the other commands do, say what was understood (rate, units, columns, range, "
+        "holes, windows), and with --out draw the tensor that the model will see. No weights are loaded.",
+    )
+    parser.add_argument("file", metavar="FILE", help="file (of IMU also a folder), or example:NAME")
+    parser.add_argument("--as", dest="kind", choices=KINDS, required=True, metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--out", metavar="PICTURE", help=f"picture to write: {', '.join(PICTURE_SUFFIXES)}")
+    parser.add_argument(
+        "--model", metavar="DIR_OR_ID", default=DEFAULT_MODEL, help="model whose settings to use (default: mini)"
+    )
+    parser.add_argument("--imagebind", metavar="PATH_OR_ID", help="encoder whose settings to use instead")
+    add_sensors(parser)
+    add_output(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check, read, transform, say, draw."""
+    sensors = sensor_options(args, [args.kind])
+    source = resolve_example(args.file) if args.kind == "audio" else args.file
+    check_file(source, args.kind)
+    out = check_out_file(args.out, PICTURE_SUFFIXES) if args.out else None
+    if out and out.exists() and out.samefile(source):
+        raise Bind2GenError(f"--out {args.out}: this is the input and would be overwritten")
+    choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
+    processor, config = load_settings(choice)
+    sensors.adapt(processor)
+    tower = MODALITIES[args.kind].tower
+    built = tower in config.modalities
+    name = display_name(args.file, args.kind)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Bind2GenWarning)
+        understood, seen, draw = _looked_at(args.kind, source, processor, sensors)
+    doubts = [str(warning.message) for warning in caught if issubclass(warning.category, Bind2GenWarning)]
+    for doubt in doubts:
+        warnings.warn(doubt, Bind2GenWarning, stacklevel=1)
+    if out:
+        with written_whole(out) as temporary:
+            draw(f"{name} as {args.kind}, for {choice.label}").save(temporary)
+    if args.json:
+        document = {"file": name, "kind": args.kind, "model": choice.label, "model_has_tower": built}
+        document |= {"understood": _values(understood), "seen": _values(seen), "warnings": doubts}
+        print(json.dumps(document | {"picture": str(out) if out else None}))
+    elif not args.quiet:
+        lacks = "" if built else f"; {choice.label} itself has no {tower} tower"
+        print(f"{name} as {args.kind}, with the settings of {choice.label}{lacks}")
+        _print("understood", understood)
+        _print("the model sees", seen)
+        if out:
+            print(f"picture: {out}")
+
+
+def _looked_at(
+    kind: str, source: str, processor: ImageBindProcessor, sensors: SensorOptions
+) -> tuple[list[Fact], list[Fact], Any]:
+    """Facts on the file, facts on the tensor, and a function that draws it under a title."""
+    from ..imagebind.fronts import FRONTS
+    from ..preprocess import inspection
+
+    settings, front = getattr(processor, kind), FRONTS[kind]
+    with in_options(kind):
+        raw = sensors.load(kind, source, processor) if kind in LOADING else front.load(source, settings, None)
+        clips, times = front.transform([raw], settings, None)[0]  # (S, *sample), (S, 2) s
+        understood = inspection.facts(kind, raw, settings, source)
+
+    def draw(title: str) -> Any:
+        from ..preprocess.inspection_pictures import draw as drawn
+
+        return drawn(kind, clips, times, raw, settings, title)
+
+    return understood, inspection.model_facts(clips, times), draw
+
+
+def _values(facts: list[Fact]) -> dict[str, Any]:
+    """Facts by name; notes, of which there may be several, as a list."""
+    values: dict[str, Any] = {fact.name.replace(" ", "_"): fact.value for fact in facts if fact.name != "note"}
+    if notes := [fact.value for fact in facts if fact.name == "note"]:
+        values["notes"] = notes
+    return values
+
+
+def _print(heading: str, facts: list[Fact]) -> None:
+    print(f"{heading}:")
+    for fact in facts:
+        print(f"  {fact.name:{INDENT}} {fact.words}")

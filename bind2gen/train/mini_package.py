@@ -1,0 +1,112 @@
+"""The bundled model's parts put together: the adapter's fit, and the pipeline folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from torch import nn
+
+from ..adapter import EmbeddingAdapter
+from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
+from ..pipeline import ImageBindUnCLIPPipeline
+from .data import recording
+from .fit_adapter import fit_linear_map
+from .host import build_text_encoder, build_unet, embedding_noise_schedule, fit_normalizer, noise_schedule
+from .loop import weights_of
+from .mini import Run
+from .mini_recipe import (
+    ALIGNED,
+    EMBED_DIM,
+    TEMPLATES,
+    audio_settings,
+    depth_settings,
+    image_settings,
+    imu_settings,
+    thermal_settings,
+)
+from .pairings import embed_altered
+from .raycast import POSTURES
+from .towers import embed_names
+
+logger = logging.getLogger(__name__)
+
+ALTERED_COPIES = 3  # of each training sound, to fit the map from sounds to images
+# What a picture of a movement shows: the photos have people, but do not say what these do.
+PICTURED_AS = {name: "person" for name in POSTURES}
+GUIDANCE_SCALE = 4.0  # default of the packaged pipeline
+
+
+def mean_by_concept(embeds: torch.Tensor, concepts: np.ndarray) -> dict[str, torch.Tensor]:
+    """Mean unit-norm embedding of each concept, (D,)."""
+    embeds = nn.functional.normalize(embeds, dim=-1)
+    return {name: embeds[torch.from_numpy(concepts == name)].mean(0) for name in sorted(set(concepts))}
+
+
+def fit_adapter(run: Run, model: ImageBindModel) -> EmbeddingAdapter:
+    """Mean embeddings of images, texts and every aligned modality (concepts weighted alike), and linear maps to images.
+
+    Maps are fitted on altered copies of the training items: the towers know the plain ones too well.
+    """
+    photos = mean_by_concept(run.conditions().image_embeds[:, 0], run.images[0].concepts())
+    with torch.no_grad():
+        texts = embed_names(model, run.tokenize, list(photos), TEMPLATES)
+    means = {"image": torch.stack(list(photos.values())).mean(0), "text": texts.mean(0)}
+    maps = {}
+    for modality in ALIGNED:
+        source = run.source(modality)
+        embeds = torch.cat([embed_altered(model, source, seed) for seed in range(ALTERED_COPIES)])
+        concepts = np.tile(source.concepts(), ALTERED_COPIES)
+        means[modality] = torch.stack(list(mean_by_concept(embeds, concepts).values())).mean(0)
+        shown = [PICTURED_AS.get(name, name) for name in concepts]
+        wanted = torch.stack([photos[name] for name in shown])
+        groups = torch.tensor([zlib.crc32(recording(s).encode()) for s in source.samples]).repeat(ALTERED_COPIES)
+        maps[modality], ridge = fit_linear_map(embeds - means[modality], wanted - means["image"], groups)
+        logger.info("%s to image map: relative ridge %g", modality, ridge)
+    return EmbeddingAdapter.from_means(means, maps=maps)
+
+
+def package(run: Run, folder: Path) -> None:
+    """Put the trained parts together and save them in half precision, in diffusers' layout."""
+    imagebind = run.imagebind("image_text", *ALIGNED)
+    conditions, tokenizer = run.conditions(), run.host_tokenizer()
+    autoencoder = run.autoencoder()
+    autoencoder.register_to_config(scaling_factor=conditions.scaling_factor)
+    parts = nn.ModuleDict({"unet": build_unet(EMBED_DIM), "text_encoder": build_text_encoder(tokenizer)})
+    parts.load_state_dict(weights_of(run.out / "unet"))
+    processor = ImageBindProcessor.for_config(
+        imagebind.config,
+        text=run.text_settings,
+        image=image_settings(),
+        audio=audio_settings(),
+        depth=depth_settings(),
+        thermal=thermal_settings(),
+        imu=imu_settings(),
+    )
+    processor.check(imagebind.config)
+    pipe = ImageBindUnCLIPPipeline(
+        imagebind=imagebind,
+        processor=processor,
+        adapter=fit_adapter(run, imagebind),
+        image_normalizer=fit_normalizer(conditions.image_embeds[:, 0]),
+        image_noising_scheduler=embedding_noise_schedule(),
+        tokenizer=tokenizer,
+        text_encoder=parts["text_encoder"].eval(),
+        unet=parts["unet"].eval(),
+        scheduler=DPMSolverMultistepScheduler.from_config(noise_schedule().config),
+        vae=autoencoder,
+        guidance_scale=GUIDANCE_SCALE,
+    )
+    pipe.to(torch.float16).save_pretrained(folder)
+    for part in ("imagebind", "text_encoder"):
+        # transformers loads in the dtype that config.json names, diffusers in float32: they must not disagree.
+        config = folder / part / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    table = folder / "tokenizer" / "tokenizer.json"
+    table.write_text(json.dumps(json.loads(table.read_text()), separators=(",", ":")))  # half the size

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from bind2gen.evaluate.scores import GOALS, NOT_IN_MODEL
+from bind2gen.imagebind.config import ImageBindConfig
+from bind2gen.imagebind.model import ImageBindModel
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))  # mini_folder.py
+from mini_folder import write_folder  # noqa: E402
+
+QUICK = ["--limit", "1", "--judge-steps", "2", "--steps", "1"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return write_folder(tmp_path / "data")
+
+
+@pytest.fixture
+def model(tmp_path: Path, make_pipeline, capsys) -> Path:
+    """The toy pipeline, saved with three towers alone."""
+    pipe = make_pipeline()
+    config = pipe.imagebind.config
+    towers = {name: config.towers[name] for name in ("vision", "text", "audio")}
+    encoder = ImageBindModel(ImageBindConfig(config.embed_dim, towers))
+    encoder.load_state_dict(pipe.imagebind.state_dict(), strict=False)
+    pipe.register_modules(imagebind=encoder.eval())
+    pipe.save_pretrained(tmp_path / "model")
+    capsys.readouterr()  # the libraries' bars
+    return tmp_path / "model"
+
+
+def test_the_whole_command_writes_scores_and_pictures_and_repeats_itself(run, data, model, tmp_path):
+    words = ["eval", "mini", "--data", data, "--model", model, "--out", tmp_path / "out", *QUICK]
+    code, stdout, stderr = run(*words, "--json")
+    assert (code, stderr) == (0, "")
+    shown = json.loads(stdout)
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    files = shown.pop("files")
+    assert shown == written and all(Path(name).is_file() for name in files)
+    assert {Path(name).suffix for name in files} == {".json", ".html", ".webp", ".png"}
+    assert written["rows"].keys() == GOALS.keys()
+    assert written["rows"]["imu_to_text"]["why"] == NOT_IN_MODEL
+    assert len(written["partial"]) == 2 and str(tmp_path) not in json.dumps(written)
+
+    code, table, _ = run(*words)
+    assert code == 0 and table.count("PARTIAL") == 2 and NOT_IN_MODEL in table
+    again = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert again | {"seconds_per_picture": 0} == written | {"seconds_per_picture": 0}
+
+
+def test_bad_data_is_one_line_that_names_what_is_missing(run, data, tmp_path):
+    (data / "audio.tar").unlink()
+    (data / "images.csv").write_text("path,label\n")
+    bad = {
+        str(tmp_path / "none"): "--data",
+        str(data): "missing: column concept of images.csv, audio.tar",
+        str(data / "images.csv"): "wanted a folder",
+    }
+    for folder, says in bad.items():
+        code, stdout, stderr = run("eval", "mini", "--data", folder, "--out", tmp_path / "out", "--quiet")
+        assert (code, stdout, stderr.count("\n")) == (1, "", 1)
+        assert stderr.startswith("bind2gen: error: ") and says in stderr and "unexpected" not in stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["eval"], "SUITE"),
+        (["eval", "paper"], "paper"),
+        (["eval", "mini"], "--data"),
+        (["eval", "mini", "--data", ".", "--limit", "0"], "--limit"),
+        (["eval", "mini", "--data", ".", "--guidance", "nan"], "finite"),
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(words, says, run):
+    code, stdout, stderr = run(*words)
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1) and says in stderr
+
+
+def test_a_judge_of_other_photos_is_not_reused(run, data, model, tmp_path):
+    judge = tmp_path / "judge"
+    judge.mkdir()
+    (judge / "photos.json").write_text('{"training_photos": 1}')
+    words = ["--data", data, "--model", model, "--out", tmp_path / "out", "--judge", judge, *QUICK, "--quiet"]
+    code, _, stderr = run("eval", "mini", *words)
+    assert code == 1 and "other photos" in stderr
