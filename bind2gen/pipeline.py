@@ -23,6 +23,7 @@ from .errors import Bind2GenWarning, HostError, InputError, ModalityError, Shape
 from .hosts import unclip
 from .hosts.arguments import check_generator, check_numbers, check_words
 from .hosts.packaged import PackagedPipelineMixin
+from .hosts.patch_autoencoder import PatchAutoencoder
 from .hosts.unclip_files import load_host
 from .imagebind.loading import load_imagebind, load_processor
 from .imagebind.model import ImageBindModel
@@ -80,7 +81,7 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
         text_encoder: CLIPTextModel,
         unet: UNet2DConditionModel,
         scheduler: KarrasDiffusionSchedulers,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | PatchAutoencoder,
         image_encoder: CLIPVisionModelWithProjection | None = None,
         feature_extractor: CLIPImageProcessor | None = None,
         guidance_scale: float = 10.0,

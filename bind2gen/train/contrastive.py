@@ -17,9 +17,9 @@ def info_nce(
     Args:
         queries, keys: (N, D) unit-norm embeddings of the two modalities.
         scale: 1/temperature.
-        positives: (N, N) bool, True where query i and key j belong together; default is the diagonal. Several
-            positives share the target equally, so that two dogs in a batch are not pushed apart (UniCL, arXiv
-            2204.03610); with the diagonal alone this is the paper's loss.
+        positives: (N, N) bool, True where query i and key j belong together, or float weights of how much they do;
+            default is the diagonal. Several positives share the target by their weights, so that two dogs in a batch
+            are not pushed apart (UniCL, arXiv 2204.03610); with the diagonal alone this is the paper's loss.
 
     Returns:
         Scalar loss.
@@ -29,9 +29,14 @@ def info_nce(
         targets = torch.arange(len(queries), device=queries.device)
         return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
     matches = positives.to(logits.dtype)
-    forward = F.cross_entropy(logits, matches / matches.sum(1, keepdim=True))
-    backward = F.cross_entropy(logits.T, matches.T / matches.T.sum(1, keepdim=True))
+    forward = F.cross_entropy(logits, shares(matches))
+    backward = F.cross_entropy(logits.T, shares(matches.T))
     return (forward + backward) / 2
+
+
+def shares(weights: torch.Tensor) -> torch.Tensor:
+    """(N, M) weights of at least 0, each row divided by its sum; a row of zeros stays, and costs nothing as a target."""
+    return weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
 
 
 def gathered(values: torch.Tensor) -> torch.Tensor:

@@ -88,6 +88,7 @@ class Run:
 
     data: Path
     out: Path
+    start: Path | None = None  # an earlier run's folder, whose weights the towers begin with
 
     @cached_property
     def images(self) -> tuple[ImageSet, ImageSet]:
@@ -131,13 +132,18 @@ class Run:
     def tokenize(self, texts: list[str]) -> torch.Tensor:
         return text.transform(texts, self.text_settings)
 
-    def imagebind(self, *stages: str) -> ImageBindModel:
-        """The encoder with the towers that the named stages trained."""
+    def imagebind(
+        self, *stages: str, begin: str | None = None, modalities: list[str] | None = None
+    ) -> ImageBindModel:
+        """The encoder with the towers that the named stages trained, and what stage ``begin`` begins with."""
         torch.manual_seed(0)
-        model = ImageBindModel(mini_config())
-        for stage in stages:
+        model = ImageBindModel(mini_config(), modalities)
+        folders = {stage: self.out / stage for stage in stages}
+        if begin and self.start:
+            folders[begin] = self.start / begin
+        for stage, folder in folders.items():
             towers = ("vision", "text") if stage == "image_text" else (stage,)
-            trained = weights_of(self.out / stage)
+            trained = weights_of(folder)
             model.load_state_dict({k: v for k, v in trained.items() if k.split(".")[1] in towers}, strict=False)
         return model.eval()
 
@@ -203,14 +209,13 @@ def run_decoder(run: Run, config: LoopConfig) -> None:
 
 
 def run_image_text(run: Run, config: LoopConfig) -> None:
-    torch.manual_seed(0)
-    model = ImageBindModel(mini_config(), modalities=["image", "text"])
+    model = run.imagebind(begin="image_text", modalities=["image", "text"])
     train_image_text(model, run.captioned, config, run.out / "image_text")
 
 
 def align(run: Run, modality: str, config: LoopConfig) -> None:
     """A tower against the frozen images. No text is used; it only measures what emerges."""
-    model = run.imagebind("image_text")
+    model = run.imagebind("image_text", begin=modality)
     source, anchors = run.source(modality), run.anchors(model, modality)
     judge = HeldOut(run, model, modality)
     temperature = TEMPERATURES[modality]
@@ -257,6 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with images, crops and audio as csv plus tar")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics")
     parser.add_argument("--to", type=Path, help="package: folder for the finished pipeline")
+    parser.add_argument("--start", type=Path, help="folder of an earlier run, whose towers this one trains further")
     parser.add_argument("--steps", type=int, help="train for another number of steps than the recipe's")
     parser.add_argument("--threads", type=int, help="CPU threads; leave one core free where others work")
     options = parser.parse_args(arguments)
@@ -264,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    run = Run(options.data, options.out)
+    run = Run(options.data, options.out, options.start)
     if options.stage == "package":
         if options.to is None:
             parser.error("package: --to FOLDER is missing")

@@ -10,8 +10,8 @@ import torch
 
 from ..imagebind.model import ImageBindModel
 from ..preprocess.audio import AudioSettings, Waveform, transform
-from .augment import augment_photos, erase_patches
-from .contrastive import gathered, info_nce, zero_shot_accuracy
+from .augment import Mixed, augment_photos, cut_and_paste, erase_patches
+from .contrastive import gathered, info_nce, shares, zero_shot_accuracy
 from .data import AudioSet, ImageSet
 from .loop import LoopConfig, train
 
@@ -33,7 +33,11 @@ def balanced_weights(concepts: np.ndarray, power: float = 0.5) -> np.ndarray:
 
 def pixel_values(pixels: np.ndarray) -> torch.Tensor:
     """(N, H, W, 3) uint8 at the model's size -> (N, 1, 3, H, W) as the vision tower takes it."""
-    unit = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+    return normalised(torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255)
+
+
+def normalised(unit: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H, W) in 0..1 -> (N, 1, 3, H, W) as the vision tower takes it."""
     return ((unit - CLIP_MEAN) / CLIP_STD)[:, None]
 
 
@@ -81,18 +85,28 @@ class Captioned:
         self.targets = torch.tensor([self.known.index(c) for c in judged_on.concepts()])
 
     def loss(
-        self, model: ImageBindModel, image_embeds: torch.Tensor, chosen: np.ndarray, rng: np.random.Generator
+        self, model: ImageBindModel, mixed: Mixed, chosen: np.ndarray, rng: np.random.Generator
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """InfoNCE of the chosen photos' embeddings (N, D) and fresh captions of them."""
+        """InfoNCE of the chosen photos, altered, and fresh captions of them.
+
+        A photo that holds a part of another one belongs to both captions, to each by the share of its area.
+        """
         texts, names = captions(self.images, chosen, self.templates, rng)
+        named = self._numbers(names)
+
+        def true_of(photos: np.ndarray) -> torch.Tensor:
+            matches = caption_matches(self._numbers(self.concepts[photos]), self._numbers(self.labels[photos]), named)
+            return shares(matches.float())
+
+        own = gathered(torch.from_numpy(mixed.own).float())[:, None]
+        matches = own * true_of(chosen) + (1 - own) * true_of(chosen[mixed.partner])
+        image_embeds = gathered(model.encode("image", normalised(mixed.pixels)))
         text_embeds = gathered(model.encode("text", self.tokenize(texts)[:, None]))
-        numbers = [
-            gathered(torch.tensor([self.numbers[value] for value in values]))
-            for values in (self.concepts[chosen], self.labels[chosen], names)
-        ]
         scale = model.logit_scale("text")
-        loss = info_nce(gathered(image_embeds), text_embeds, scale, caption_matches(*numbers))
-        return loss, {"logit_scale": scale.item()}
+        return info_nce(image_embeds, text_embeds, scale, matches), {"logit_scale": scale.item()}
+
+    def _numbers(self, names: np.ndarray) -> torch.Tensor:
+        return gathered(torch.tensor([self.numbers[name] for name in names]))
 
     def evaluate(self, judged: ImageBindModel) -> dict[str, float]:
         """Zero-shot accuracy on held-out photos."""
@@ -101,11 +115,10 @@ class Captioned:
         return {"image_to_text_top1": zero_shot_accuracy(photos, classes, self.targets)}
 
 
-def altered_photos(images: ImageSet, chosen: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Augmented photos as the vision tower takes them, (N, 1, 3, H, W)."""
+def altered_photos(images: ImageSet, chosen: np.ndarray, rng: np.random.Generator) -> Mixed:
+    """Augmented photos, (N, 3, H, W) in 0..1, some of them with a part of another one."""
     unit = torch.from_numpy(images.pixels[chosen]).permute(0, 3, 1, 2).float() / 255
-    unit = erase_patches(augment_photos(unit, rng), rng)
-    return ((unit - CLIP_MEAN) / CLIP_STD)[:, None]
+    return cut_and_paste(erase_patches(augment_photos(unit, rng), rng), rng)
 
 
 def train_image_text(model: ImageBindModel, data: Captioned, config: LoopConfig, folder: Path) -> ImageBindModel:
@@ -113,7 +126,7 @@ def train_image_text(model: ImageBindModel, data: Captioned, config: LoopConfig,
 
     def step_loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         chosen = rng.choice(len(data.weights), config.batch_size, p=data.weights)
-        return data.loss(model, model.encode("image", altered_photos(data.images, chosen, rng)), chosen, rng)
+        return data.loss(model, altered_photos(data.images, chosen, rng), chosen, rng)
 
     return train(model, step_loss, config, folder, evaluate=data.evaluate, evaluate_every=400)
 
