@@ -1,4 +1,5 @@
-"""bind2gen: one embedding space for text, pictures, video and sound (ImageBind), and generators driven by it.
+"""bind2gen: one embedding space for text, pictures, video and sound (ImageBind), and generators and detectors
+driven by it.
 
 The names below load on first use (PEP 562), so that ``import bind2gen`` and the command line's help need no torch.
 """
@@ -14,13 +15,20 @@ if TYPE_CHECKING:
     from .adapter import EmbeddingAdapter
     from .arithmetic import blend, gap_shift, match_norm, normalize, slerp, subtract
     from .bundled import bundled_path
+    from .class_prompts import ClassPrompter
+    from .detection import ImageBindDetectionPipeline
     from .errors import Bind2GenError, Bind2GenWarning
+    from .hosts.detection_drawing import draw_detections
+    from .hosts.detections import Detections
+    from .hosts.detic.detector import DeticDetector
+    from .hosts.owl import OwlDetector
     from .imagebind.checkpoint import convert_checkpoint, load_official_checkpoint
     from .imagebind.config import HUGE, TINY, ImageBindConfig
     from .imagebind.model import ImageBindModel, ImageBindOutput
     from .imagebind.processor import ImageBindProcessor
     from .modality import MODALITIES
     from .pipeline import ImageBindUnCLIPPipeline
+    from .retrieval.index import EmbeddingIndex
     from .timeline import embed_timeline
 
 __all__ = [
@@ -29,15 +37,22 @@ __all__ = [
     "TINY",
     "Bind2GenError",
     "Bind2GenWarning",
+    "ClassPrompter",
+    "Detections",
+    "DeticDetector",
     "EmbeddingAdapter",
+    "EmbeddingIndex",
     "ImageBindConfig",
+    "ImageBindDetectionPipeline",
     "ImageBindModel",
     "ImageBindOutput",
     "ImageBindProcessor",
     "ImageBindUnCLIPPipeline",
+    "OwlDetector",
     "blend",
     "bundled_path",
     "convert_checkpoint",
+    "draw_detections",
     "embed_timeline",
     "gap_shift",
     "load_official_checkpoint",
@@ -53,15 +68,22 @@ _HOMES: dict[str, str] = {  # public name -> the module that defines it
     "TINY": "imagebind.config",
     "Bind2GenError": "errors",
     "Bind2GenWarning": "errors",
+    "ClassPrompter": "class_prompts",
+    "Detections": "hosts.detections",
+    "DeticDetector": "hosts.detic.detector",
     "EmbeddingAdapter": "adapter",
+    "EmbeddingIndex": "retrieval.index",
     "ImageBindConfig": "imagebind.config",
+    "ImageBindDetectionPipeline": "detection",
     "ImageBindModel": "imagebind.model",
     "ImageBindOutput": "imagebind.model",
     "ImageBindProcessor": "imagebind.processor",
     "ImageBindUnCLIPPipeline": "pipeline",
+    "OwlDetector": "hosts.owl",
     "blend": "arithmetic",
     "bundled_path": "bundled",
     "convert_checkpoint": "imagebind.checkpoint",
+    "draw_detections": "hosts.detection_drawing",
     "embed_timeline": "timeline",
     "gap_shift": "arithmetic",
     "load_official_checkpoint": "imagebind.checkpoint",

@@ -85,6 +85,7 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
         image_encoder: CLIPVisionModelWithProjection | None = None,
         feature_extractor: CLIPImageProcessor | None = None,
         guidance_scale: float = 10.0,
+        guidance_rescale: float = 0.0,
     ) -> None:
         super().__init__(
             feature_extractor=feature_extractor,
@@ -98,7 +99,7 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
             vae=vae,
         )
         self.register_modules(imagebind=imagebind, processor=processor, adapter=adapter)
-        self.register_to_config(guidance_scale=guidance_scale)
+        self.register_to_config(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
         self._interrupt = False
         unclip.check_host(self, imagebind.config.embed_dim)
         processor.check(imagebind.config)
@@ -221,6 +222,7 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
         noise_level: int = 0,
         num_inference_steps: int = 20,
         guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -245,6 +247,8 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
             height, width: pixels; default is what the host was trained on.
             noise_level: 0..999, noise on the embedding: more variety, less likeness.
             guidance_scale: 1 or less switches guidance off; default is the pipeline's own (10 for Stable unCLIP).
+            guidance_rescale: 0..1, how far overexposure by guidance is taken back (arXiv 2305.08891, section 3.4);
+                default is the pipeline's own (0 for Stable unCLIP).
             num_images_per_prompt: pictures an input.
             generator: one, or a list with one a picture; with a list, picture i is the same alone and in a batch.
             latents: (pictures, C, h, w) start of denoising, instead of drawn noise.
@@ -264,12 +268,13 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
         raw = dict(audio=audio, image=image, text=text, video=video, depth=depth, thermal=thermal, imu=imu)
         given = {name: value for name, value in raw.items() if value is not None}
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        rescale = self.config.guidance_rescale if guidance_rescale is None else guidance_rescale
         if (image_embeds is None) == (not given):
             raise InputError("give inputs (audio=, image=, text=, video= ...) or image_embeds, one of the two")
         if weights and not given:
             raise InputError("weights: they blend inputs, and image_embeds is one already")
         inputs_of_callback = callback_on_step_end_tensor_inputs or ["latents"]
-        check_numbers(self, noise_level, num_inference_steps, num_images_per_prompt, guidance)
+        check_numbers(self, noise_level, num_inference_steps, num_images_per_prompt, guidance, rescale)
         check_words(output_type, inputs_of_callback, unclip.CALLBACK_TENSORS)
         size = unclip.picture_size(self, height, width)
 
@@ -297,6 +302,7 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
             prompt_embeds,
             class_labels,
             guidance=guidance,
+            guidance_rescale=rescale,
             step_options=self.prepare_extra_step_kwargs(generator, eta),
             cross_attention_kwargs=cross_attention_kwargs,
             callback=callback_on_step_end,

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, StableUnCLIPImg2ImgPipeline
+from PIL import Image
+from torchvision.ops import box_iou
 
 from bind2gen.bundled import bundled_path, example_sounds
+from bind2gen.detection import ImageBindDetectionPipeline
+from bind2gen.errors import Bind2GenWarning
 from bind2gen.hosts import unclip
 from bind2gen.modality import TOWERS
+from bind2gen.null_sounds import null_sounds
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.preprocess import depth
+from bind2gen.sounds import SAMPLE_RATE
 from bind2gen.train.mini_recipe import JUDGED
 from bind2gen.train.raycast import view_of
 
 MEGABYTE = 10**6
 EXAMPLES = sorted(example_sounds())
+SCENES = Path(__file__).parents[1] / "demos" / "pictures"
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +43,9 @@ def class_embeds(pipe) -> torch.Tensor:
     return pipe.imagebind(**features).text_embeds.detach()
 
 
-def test_it_fits_the_size_limit():
-    total = sum(path.stat().st_size for path in bundled_path("mini").rglob("*") if path.is_file())
-    assert total <= 60 * MEGABYTE
+def test_all_weights_together_fit_the_size_limit():
+    weights = list(bundled_path("mini").rglob("*.safetensors"))
+    assert len(weights) >= 6 and sum(path.stat().st_size for path in weights) <= 60 * MEGABYTE
 
 
 def test_there_are_example_sounds_and_a_dog_among_them():
@@ -110,3 +119,55 @@ def test_the_card_states_terms_and_measured_scores():
     assert not scores["partial"]
     drawn = scores["rows"]["generated"]
     assert drawn["mean_over_concepts"] > 2 * drawn["chance"]
+
+
+@pytest.fixture(scope="module")
+def detection() -> ImageBindDetectionPipeline:
+    return ImageBindDetectionPipeline.from_pretrained()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_detector_understands_every_example_sound_and_word(detection, name):
+    concept = name.replace("_", " ")
+    for prompts in (detection.prompts(audio=str(example_sounds()[name])), detection.prompts(text=f"a {concept}")):
+        assert prompts.words[0][0][0] == concept
+
+
+def test_the_detector_finds_a_drawn_thing_by_its_sound_where_it_was_pasted(pipe, detection):
+    """The thing is drawn by the host, from the word, on a canvas of nothing; what is heard is the example sound."""
+    overlaps = []
+    for name in ("clock", "insect", "police_van"):
+        picture = pipe(text=f"a {name.replace('_', ' ')}", generator=torch.Generator().manual_seed(1)).images[0]
+        canvas = Image.new("RGB", (192, 192), (120, 130, 140))
+        canvas.paste(picture.resize((96, 96)), (80, 20))
+        found = detection(canvas, audio=str(example_sounds()[name]), threshold=0.05)
+        assert len(found), name
+        box = torch.as_tensor(found.xyxy[[int(np.argmax(found.scores))]], dtype=torch.float32)
+        overlaps.append(float(box_iou(box, torch.tensor([[80.0, 20.0, 176.0, 116.0]]))))
+    assert np.median(overlaps) > 0.5
+
+
+def test_nothing_is_drawn_for_sounds_that_no_thing_makes(detection):
+    """In pictures full of what the detector finds most easily, whatever silence and noise resemble."""
+    encoded = [detection.encode_image(path) for path in sorted(SCENES.glob("*.webp"))]
+    assert sum(len(detection.find(e, detection.prompts(text=["a clock", "a police van"]))) for e in encoded) >= 2
+    known = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Bind2GenWarning)  # that one of them is silent
+        for duration in (1.3, 3.0, 7.2):
+            for name, sound in null_sounds(duration, copies=1, seed=9).items():
+                prompts = detection.prompts(audio=(0.3 * sound, SAMPLE_RATE))
+                known.append(prompts.nothing[0])
+                assert known[-1] or name != "silence"
+                assert not known[-1] or not any(len(detection.find(e, prompts)) for e in encoded)
+    assert np.mean(known) > 0.7  # of noises of other seeds, levels and lengths than those that are kept
+    assert not any(detection.prompts(audio=[str(path) for path in example_sounds().values()]).nothing)
+
+
+def test_the_card_states_what_the_detector_was_measured_to_find():
+    card = (bundled_path("mini") / "README.md").read_text()
+    scores = json.loads((bundled_path("mini") / "detector" / "scores.json").read_text())
+    for prompt in ("audio", "text"):
+        for name in ("ap50", "recall", "false_alarms"):
+            assert f"{100 * scores[prompt][name]:.1f} %" in card
+    assert scores["audio"]["false_alarms"] <= 0.15

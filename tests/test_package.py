@@ -20,7 +20,8 @@ PUBLIC = {
     "ImageBindModel", "ImageBindConfig", "ImageBindOutput", "ImageBindProcessor", "ImageBindUnCLIPPipeline",
     "EmbeddingAdapter", "load_official_checkpoint", "convert_checkpoint", "HUGE", "TINY", "MODALITIES", "normalize",
     "blend", "slerp", "subtract", "gap_shift", "match_norm", "bundled_path", "embed_timeline", "Bind2GenError",
-    "Bind2GenWarning",
+    "Bind2GenWarning", "ImageBindDetectionPipeline", "ClassPrompter", "Detections", "DeticDetector", "OwlDetector",
+    "draw_detections", "EmbeddingIndex",
 }  # fmt: skip
 
 

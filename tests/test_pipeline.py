@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
-from diffusers import DiffusionPipeline, EulerDiscreteScheduler
+from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
 from PIL import Image
 
 import bind2gen
@@ -275,6 +275,23 @@ def test_the_default_guidance_is_the_pipelines_own(tiny_pipeline):
     assert abs(ten - without).max() > 1e-3
 
 
+def test_rescaled_guidance_brings_the_spread_back_to_that_of_no_guidance(tiny_pipeline):
+    """One step of a plain sampler, from the same noise: latents differ as the predictions do."""
+    tiny_pipeline.scheduler = DDIMScheduler.from_config(tiny_pipeline.scheduler.config, prediction_type="epsilon")
+
+    def predicted(**options):
+        start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+        call = {"num_inference_steps": 1, "output_type": "latent", "latents": start, "generator": seeds(0, 1)}
+        return draw(tiny_pipeline, image_embeds=torch.eye(2, 32), **call, **options)
+
+    plain, guided = predicted(guidance_scale=1.0), predicted(guidance_scale=20.0, guidance_rescale=0.0)
+    half, whole = (predicted(guidance_scale=20.0, guidance_rescale=phi) for phi in (0.5, 1.0))
+    assert torch.equal(guided, predicted(guidance_scale=20.0, guidance_rescale=None))  # the pipeline's own is 0
+    far, nearer, near = (abs(found - plain).mean() for found in (guided, half, whole))
+    assert near < nearer < far
+    assert torch.allclose(half, (guided + whole) / 2, atol=1e-4)  # linear in one step
+
+
 def test_prompts_noise_and_output_types(tiny_pipeline):
     plain = draw(tiny_pipeline, audio=tone(440), generator=seeds(0))
     for change in ({"prompt": "abcd"}, {"negative_prompt": "hhh"}, {"noise_level": 700}):
@@ -371,6 +388,7 @@ def test_videos_and_files_go_in(tiny_pipeline, tmp_path):
         ({"audio": tone(1), "noise_level": 1000}, InputError, "0..999"),
         ({"audio": tone(1), "num_inference_steps": 0}, InputError, "num_inference_steps"),
         ({"audio": tone(1), "guidance_scale": float("nan")}, InputError, "guidance_scale"),
+        ({"audio": tone(1), "guidance_rescale": 1.5}, InputError, r"guidance_rescale: wanted a number in 0\.\.1"),
         ({"audio": tone(1), "num_images_per_prompt": 0}, InputError, "num_images_per_prompt"),
         ({"audio": tone(1), "output_type": "jpeg"}, InputError, "output_type"),
         ({"audio": tone(1), "callback_on_step_end_tensor_inputs": ["x"]}, InputError, "latents"),

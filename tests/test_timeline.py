@@ -37,7 +37,7 @@ def model(make_imagebind: Callable[[], ImageBindModel]) -> ImageBindModel:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks far smaller than a window, so that every border is crossed."""
-    monkeypatch.setattr("bind2gen.preprocess.audio_blocks.BLOCK", 997)
+    monkeypatch.setattr("bind2gen.preprocess.sound_files.STREAM_BLOCK", 997)
     monkeypatch.setattr("bind2gen.preprocess.imu_files.BLOCK", 37)
     monkeypatch.setattr("bind2gen.preprocess.sliding.BLOCK", 997)
 

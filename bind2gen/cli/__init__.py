@@ -13,13 +13,13 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import Bind2GenError
-from . import convert, embed, evaluate, generate, info, inspect
+from . import convert, demo, detect, embed, evaluate, fit_adapter, generate, info, inspect
 from .arguments import Parser, UsageError
 from .reporting import one_line, quiet_libraries
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130  # 130: what shells report for Ctrl-C
 DEBUG_VARIABLE = "BIND2GEN_DEBUG"
-COMMANDS = (generate, embed, inspect, evaluate, convert, info)
+COMMANDS = (generate, detect, embed, inspect, demo, evaluate, convert, fit_adapter, info)
 
 
 def build_parser() -> Parser:

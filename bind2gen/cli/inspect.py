@@ -90,7 +90,7 @@ def _looked_at(
     settings, front = getattr(processor, kind), FRONTS[kind]
     with in_options(kind):
         raw = sensors.load(kind, source, processor) if kind in LOADING else front.load(source, settings, None)
-        clips, times = front.transform([raw], settings, None)[0]  # (S, *sample), (S, 2) s
+        [(clips, times)] = front.transform([raw], settings, None)  # (S, *sample), (S, 2) s
         understood = inspection.facts(kind, raw, settings, source)
 
     def draw(title: str) -> Any:

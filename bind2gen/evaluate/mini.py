@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..arithmetic import blend
 from ..atomic import written_whole
 from ..errors import InputError
 from ..pipeline import ImageBindUnCLIPPipeline
+from ..retrieval import EmbeddingIndex
 from ..train.data import AudioSet, ImageSet
 from ..train.mini_recipe import JUDGED
 from . import drawing, sheets, sums, verdicts
@@ -193,23 +193,31 @@ class _Run:
         return _row(answers, 1 / len(names))
 
     def _sums(self) -> tuple[Row, dict[str, float]]:
-        """Photo plus sound, as the pipeline blends them; and without moving the sound over the gap first."""
+        """Photo plus sound: a varied search among whitened photos; and the five nearest ones, for comparison."""
         try:
             pairs = sums.draw_pairs(self.seen, self.heard)
         except InputError:
             return Row(why=NO_DATA), {}
         photos, sounds = self.photo_embeds[pairs.photos], self.sound_embeds[pairs.sounds]
-        blends = {
-            "pipeline": self.pipe.adapter({"image": photos.to(self.pipe.device), "audio": sounds.to(self.pipe.device)}),
-            "plain": blend([photos, sounds]),
+        itself = torch.from_numpy(pairs.photos)
+        moved = self.moved_embeds[pairs.sounds]
+        index, whitened = (EmbeddingIndex(self.photo_embeds, whiten=whiten) for whiten in (False, True))
+        blended = self.pipe.adapter({"image": photos.to(self.pipe.device), "audio": sounds.to(self.pipe.device)}).cpu()
+        searches = {
+            "varied": whitened.search([photos, moved], sums.FIRST, diversity=sums.DIVERSITY, leave_out=itself),
+            "nearest": index.search(blended, sums.FIRST, leave_out=itself),
+            "plain": index.search([photos, sounds], sums.FIRST, leave_out=itself),
         }
         share = {
-            name: float(sums.found_both(query.cpu(), self.photo_embeds, self.seen, pairs, self.heard).mean())
-            for name, query in blends.items()
+            name: float(sums.found_both(hits.places.numpy(), self.seen, pairs, self.heard).mean())
+            for name, hits in searches.items()
         }
         chance = sums.chance_of_both(self.seen, pairs, self.heard)
-        row = Row(share["pipeline"], chance=chance, items=len(pairs.photos))
-        return row, {"sum_of_image_and_sound, plain sum without the adapter": share["plain"]}
+        row = Row(share["varied"], chance=chance, items=len(pairs.photos))
+        return row, {
+            "sum_of_image_and_sound, the five nearest photos": share["nearest"],
+            "sum_of_image_and_sound, the five nearest photos, without the adapter": share["plain"],
+        }
 
     def _variety(self) -> Variety | None:
         flat = self.by_seed.reshape(-1, *self.by_seed.shape[2:])
@@ -243,7 +251,8 @@ class _Run:
             "seeds": "picture of the n-th sound: n, from 0",
             "judge_steps": self.options.judge_steps,
             "pairs_seed": sums.SEED,
-            "sums_are_retrieved_by": "the pipeline's adapter: sound moved over the modality gap, then 0.5 each",
+            "sums_are_retrieved_by": "sound moved over the gap by the adapter, both whitened by the gallery, "
+            f"summed 1:1, maximal marginal relevance with diversity {sums.DIVERSITY}",
         }
 
     def _sheets(

@@ -14,7 +14,9 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_IMAGES = 1000  # an input
 
 
-def check_numbers(host: Any, noise_level: int, num_inference_steps: int, num_images: int, guidance: float) -> None:
+def check_numbers(
+    host: Any, noise_level: int, num_inference_steps: int, num_images: int, guidance: float, rescale: float
+) -> None:
     """Refuse numbers outside of what the host's two noise schedules and its memory allow.
 
     Raises:
@@ -30,6 +32,8 @@ def check_numbers(host: Any, noise_level: int, num_inference_steps: int, num_ima
             raise InputError(f"{name}: wanted a whole number in {low}..{high}, got {value!r}")
     if not isinstance(guidance, int | float) or not math.isfinite(guidance):
         raise InputError(f"guidance_scale: wanted a finite number, got {guidance!r}")
+    if not isinstance(rescale, int | float) or not 0 <= rescale <= 1:
+        raise InputError(f"guidance_rescale: wanted a number in 0..1, got {rescale!r}")
 
 
 def check_words(output_type: str, callback_inputs: Sequence[str], known_inputs: Sequence[str]) -> None:

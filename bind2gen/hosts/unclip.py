@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..errors import HostError, InputError, ShapeError
@@ -199,6 +200,7 @@ def denoise(
     class_labels: torch.Tensor,
     *,
     guidance: float,
+    guidance_rescale: float = 0.0,
     step_options: dict[str, Any],
     cross_attention_kwargs: dict[str, Any] | None = None,
     callback: StepCallback | None = None,
@@ -212,6 +214,8 @@ def denoise(
     Args:
         latents: (N, C, h, w).
         prompt_embeds, class_labels: (N, ...), or (2 N, ...) with the negative half first where ``guidance`` > 1.
+        guidance_rescale: 0..1, how far guided predictions are brought back to the spread of those without guidance
+            (arXiv 2305.08891, section 3.4): strong guidance overexposes.
 
     Returns:
         (N, C, h, w).
@@ -234,6 +238,8 @@ def denoise(
         if guidance > 1:
             without, conditioned = predicted.chunk(2)
             predicted = without + guidance * (conditioned - without)
+            if guidance_rescale > 0:
+                predicted = rescale_noise_cfg(predicted, conditioned, guidance_rescale)
         tensors["latents"] = host.scheduler.step(predicted, t, latents, **step_options, return_dict=False)[0]
         if callback is not None:
             tensors |= callback(host, i, t, {name: tensors[name] for name in callback_inputs}) or {}

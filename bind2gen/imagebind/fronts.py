@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,49 +26,57 @@ class Front:
         settings: class of its settings; its defaults are imagebind_huge's.
         load: ``(source, settings, sampling_rate)`` to a raw input; errors name the source.
         transform: ``(raw inputs, settings, device)`` to the clips of each, made on ``device`` (None: where they are).
+            Raw inputs come one by one, so that a batch of files need not be in memory at once.
         sizes: the settings that a tower dictates.
         advice: settings that follow from a tower, but may differ.
+        threaded: whether files may be loaded by several threads at once: ``load`` neither warns nor starts threads.
     """
 
     settings: type[Settings]
     load: Callable[[Any, Any, float | None], Any]
-    transform: Callable[[list[Any], Any, Device | None], list[Clips]]
+    transform: Callable[[Iterable[Any], Any, Device | None], Iterable[Clips]]
     sizes: Callable[[TowerConfig], dict[str, Any]]
     advice: Callable[[TowerConfig], dict[str, Any]] = lambda tower: {}
+    threaded: bool = False
 
 
-def _texts(raws: list[str], settings: text.TextSettings, device: Device | None) -> list[Clips]:
-    return [(ids[None].to(device), None) for ids in text.transform(raws, settings)]
+def _texts(raws: Iterable[str], settings: text.TextSettings, device: Device | None) -> Iterator[Clips]:
+    return ((ids[None].to(device), None) for ids in text.transform(list(raws), settings))
 
 
-def _images(raws: list[Any], settings: image.ImageSettings, device: Device | None) -> list[Clips]:
-    return [(image.transform(raw, settings)[None].to(device), None) for raw in raws]
+def _images(raws: Iterable[Any], settings: image.ImageSettings, device: Device | None) -> Iterator[Clips]:
+    return ((image.transform(raw, settings)[None].to(device), None) for raw in raws)
 
 
-def _sounds(raws: list[audio.Waveform], settings: audio.AudioSettings, device: Device | None) -> list[Clips]:
-    if device is None and len({raw.samples.device for raw in raws}) > 1:
-        device = raws[0].samples.device
-    return audio.transform_batch([replace(raw, samples=raw.samples.to(device)) for raw in raws], settings)
+def _sounds(raws: Iterable[audio.Waveform], settings: audio.AudioSettings, device: Device | None) -> Iterator[Clips]:
+    def placed() -> Iterator[audio.Waveform]:
+        where = device
+        for raw in raws:
+            where = raw.samples.device if where is None else where  # one device for all: the first one's
+            yield raw if raw.samples.device == where else replace(raw, samples=raw.samples.to(where))
+
+    return audio.transform_batch(placed(), settings)
 
 
-def _videos(raws: list[video.VideoClips], settings: video.VideoSettings, device: Device | None) -> list[Clips]:
-    views = [video.transform(replace(raw, frames=raw.frames.to(device)), settings) for raw in raws]
-    return [(x, raw.times.repeat_interleave(settings.num_crops, dim=0)) for x, raw in zip(views, raws, strict=True)]
+def _videos(raws: Iterable[video.VideoClips], settings: video.VideoSettings, device: Device | None) -> Iterator[Clips]:
+    for raw in raws:
+        views = video.transform(replace(raw, frames=raw.frames.to(device)), settings)
+        yield views, raw.times.repeat_interleave(settings.num_crops, dim=0)
 
 
-def _depths(raws: list[depth.DepthMap], settings: depth.DepthSettings, device: Device | None) -> list[Clips]:
-    placed = [replace(raw, metres=raw.metres.to(device)) for raw in raws]
-    return [(depth.transform(raw, settings)[None], None) for raw in placed]
+def _depths(raws: Iterable[depth.DepthMap], settings: depth.DepthSettings, device: Device | None) -> Iterator[Clips]:
+    for raw in raws:
+        yield depth.transform(replace(raw, metres=raw.metres.to(device)), settings)[None], None
 
 
 def _thermals(
-    raws: list[thermal.ThermalPicture], settings: thermal.ThermalSettings, device: Device | None
-) -> list[Clips]:
-    placed = [replace(raw, values=raw.values.to(device)) for raw in raws]
-    return [(thermal.transform(raw, settings)[None], None) for raw in placed]
+    raws: Iterable[thermal.ThermalPicture], settings: thermal.ThermalSettings, device: Device | None
+) -> Iterator[Clips]:
+    for raw in raws:
+        yield thermal.transform(replace(raw, values=raw.values.to(device)), settings)[None], None
 
 
-def _motions(raws: list[imu.ImuRecording], settings: imu.ImuSettings, device: Device | None) -> list[Clips]:
+def _motions(raws: Iterable[imu.ImuRecording], settings: imu.ImuSettings, device: Device | None) -> Iterable[Clips]:
     return imu.transform_batch([replace(raw, samples=raw.samples.to(device)) for raw in raws], settings)
 
 
@@ -99,6 +107,7 @@ FRONTS: dict[str, Front] = {
         lambda tower: {"num_mel_bins": tower.input_shape[1], "target_length": tower.input_shape[2]},
         # The longest clip in tenths of a second that the frames hold: 204 of them are 2.0 s.
         lambda tower: {"clip_duration": tower.input_shape[2] // round(0.1 / audio.FRAME_SHIFT) / 10},
+        threaded=True,
     ),
     "video": Front(
         video.VideoSettings,

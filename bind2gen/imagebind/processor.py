@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +109,14 @@ class ImageBindProcessor(ProcessorMixin):
         for name, value in given.items():
             if value is None:
                 continue
-            clips = self._prepare(name, value, sampling_rate, device)
-            data[MODALITIES[name].input_key], mask = _padded([x for x, _ in clips])
+            items = self._items(name, value)
+            raws = self._loaded(name, items, sampling_rate)
+            clips = FRONTS[name].transform(raws, getattr(self, name), device)
+            data[MODALITIES[name].input_key], mask, spans = _collected(clips, len(items))
             if mask is not None:
                 data[clip_mask_key(MODALITIES[name])] = mask
-            if clips[0][1] is not None:
-                times[name] = _padded([t for _, t in clips])[0]
+            if spans[0] is not None:
+                times[name] = _padded(spans)[0]
         if not data:
             raise InputError("nothing to process: give text, images, audio, video, depth, thermal or imu")
         if return_tensors == "np":
@@ -119,22 +125,27 @@ class ImageBindProcessor(ProcessorMixin):
         features.clip_times = times
         return features
 
-    def _prepare(self, name: str, value: Any, sampling_rate: float | None, device: Device | None) -> list[Clips]:
-        front, settings = FRONTS[name], getattr(self, name)
+    def _items(self, name: str, value: Any) -> list[Any]:
         items = value if isinstance(value, list) else [value]
         if not items:
             raise EmptyInputError(f"{name}: wanted at least one input, got an empty list")
         if isinstance(value, list) and isinstance(items[0], int | float):
             raise ShapeError(f"{name}: a list is a batch, and this one holds numbers; pass an array instead")
-        raws = []
-        for i, item in enumerate(items):
+        return items
+
+    def _loaded(self, name: str, items: list[Any], sampling_rate: float | None) -> Iterator[Any]:
+        front, settings = FRONTS[name], getattr(self, name)
+        calls = [partial(front.load, item, settings, sampling_rate) for item in items]
+        # Only paths and bytes: the same file object may be in the list twice.
+        threaded = front.threaded and all(isinstance(item, str | os.PathLike | bytes) for item in items)
+        for i, result in enumerate(_read_ahead(calls) if threaded else calls):
             try:
-                raws.append(front.load(item, settings, sampling_rate))
+                raw = result()
             except Bind2GenError as error:
                 if len(items) == 1:
                     raise
                 raise type(error)(f"{name}[{i}]: {error}") from error
-        return front.transform(raws, settings, device)
+            yield raw
 
     @property
     def model_input_names(self) -> list[str]:
@@ -243,6 +254,43 @@ class ImageBindProcessor(ProcessorMixin):
 
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+def _read_ahead(calls: list[Callable[[], Any]]) -> Iterator[Callable[[], Any]]:
+    """Make some calls before they are asked for, in as many threads as torch may use; each item gives its result."""
+    workers = min(torch.get_num_threads(), len(calls))
+    if workers < 2:
+        yield from calls
+        return
+    pool, waiting = ThreadPoolExecutor(workers), deque()
+    try:
+        for call in calls:
+            waiting.append(pool.submit(call))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result
+        while waiting:
+            yield waiting.popleft().result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _collected(
+    clips: Iterable[Clips], count: int
+) -> tuple[torch.Tensor, torch.Tensor | None, list[torch.Tensor | None]]:
+    """Clips of ``count`` items, as they come, to (count, S, ...), the mask where S differs (else None), and times."""
+    whole: torch.Tensor | None = None  # equally many clips are laid where they belong at once: memory is not cheap
+    items, times = [], []
+    for row, (item, span) in enumerate(clips):
+        if row == 0:
+            whole = item.new_empty(count, *item.shape)
+        if whole is not None and item.shape == whole.shape[1:]:
+            whole[row] = item
+            item = whole[row]
+        else:
+            whole = None
+        items.append(item)
+        times.append(span)
+    return (*(_padded(items) if whole is None else (whole, None)), times)
 
 
 def _padded(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,13 +13,15 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import Bind2GenWarning, InputError, TooLargeError
-from .mel import FRAME_LENGTH, FRAME_SHIFT, frame_samples, log_mel, torchaudio
+from .mel import FRAME_LENGTH, FRAME_SHIFT, frame_samples, log_mel, log_mel_clips
+from .resampling import resample
 from .settings import Settings
-from .waveform import Waveform, read_waveform, waveform_from_array
+from .sound_files import read_waveform
+from .waveform import Waveform, waveform_from_array
 
 __all__ = [
-    "AudioSettings", "POLICIES", "Waveform", "clip_bounds", "cut", "load", "log_mel", "resample", "transform",
-    "transform_batch",
+    "AudioSettings", "POLICIES", "Waveform", "clip_bounds", "cut", "load", "log_mel", "log_mel_clips", "mixed",
+    "resample", "transform", "transform_batch",
 ]  # fmt: skip
 
 SAMPLE_RATE = 16_000  # Hz
@@ -29,8 +32,9 @@ MEL_MEAN, MEL_STD = -4.268, 9.138  # of log-mel values; the reference's, from Au
 NUM_CLIPS = 3
 MAX_SECONDS = 3600.0  # s; an hour of 48 kHz stereo is 1.4 GB as float32
 SILENCE = 1e-6  # peak to peak, of -1..1; far under the last bit of 16-bit sound
+SILENCE_AT = 1024  # samples that are looked at first: they tell of most sounds
+CLIPS_TOGETHER = 256  # on a GPU, of several sounds
 POLICIES = ("even", "reference", "cover", "sliding")
-MAX_KERNEL = 1 << 20  # values; rates that share no factor with 16 kHz would need gigabytes for an exact resampler
 
 
 @dataclass(frozen=True)
@@ -116,19 +120,6 @@ def load(source: Any, *, sampling_rate: float | None = None, settings: AudioSett
     return waveform
 
 
-def resample(samples: torch.Tensor, rate: float, new_rate: int) -> torch.Tensor:
-    """Band-limited resampling of (..., n) from ``rate`` to ``new_rate`` Hz, as torchaudio does it.
-
-    Rates without a common factor (44,101 Hz) are brought to the nearest small ratio, less than a millionth off.
-    """
-    ratio = Fraction(rate).limit_denominator(1000) / new_rate  # old samples per new sample
-    if ratio == 1:
-        return samples
-    if ratio.numerator * ratio.denominator > MAX_KERNEL:
-        ratio = ratio.limit_denominator(1000) if ratio > 1 else 1 / (1 / ratio).limit_denominator(1000)
-    return torchaudio().functional.resample(samples, ratio.numerator, ratio.denominator)
-
-
 def clip_bounds(num_samples: int, settings: AudioSettings) -> list[tuple[int, int]]:
     """First sample and one past the last of each clip of a sound of ``num_samples`` at ``settings.sample_rate``."""
     length = settings.clip_samples
@@ -158,47 +149,83 @@ def transform(waveform: Waveform, settings: AudioSettings = AudioSettings()) -> 
     Returns:
         (S, 1, num_mel_bins, target_length) float32 on the waveform's device.
     """
-    return log_mel(cut(waveform, settings)[0], settings)
+    return _transformed(waveform, settings)[0]
 
 
-def transform_batch(waveforms: list[Waveform], settings: AudioSettings) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """:func:`transform` of many sounds at once, each with its clips' times (see :func:`cut`)."""
-    clips, times = zip(*(cut(waveform, settings) for waveform in waveforms), strict=True)
-    mels: list[torch.Tensor | None] = [None] * len(clips)
-    for length in {part.shape[1] for part in clips}:  # short sounds have shorter clips
-        group = [i for i, part in enumerate(clips) if part.shape[1] == length]
-        together = log_mel(torch.cat([clips[i] for i in group]), settings)
-        for i, mel in zip(group, together.split([len(clips[i]) for i in group]), strict=True):
-            mels[i] = mel
-    return list(zip(mels, times, strict=True))
+def transform_batch(
+    waveforms: Iterable[Waveform], settings: AudioSettings
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """:func:`transform` of many sounds, each with its clips' times (see :func:`cut`), given as soon as they are made.
+
+    Sounds are taken one by one, so that a batch of files need not be in memory at once.
+    """
+    held: list[tuple[torch.Tensor, torch.Tensor]] = []  # on a GPU, equally long clips of several sounds go together
+    for waveform in waveforms:
+        alone = waveform.samples.device.type == "cpu"  # one sound is what the caches hold
+        new = _transformed(waveform, settings) if alone else cut(waveform, settings)
+        if held and (alone or not _alike(held[0][0], new[0]) or sum(len(t) for _, t in held) >= CLIPS_TOGETHER):
+            yield from _together(held, settings)
+            held = []
+        if alone:
+            yield new
+        else:
+            held.append(new)
+    if held:
+        yield from _together(held, settings)
+
+
+def _alike(clips: torch.Tensor, others: torch.Tensor) -> bool:
+    return clips.shape[1:] == others.shape[1:] and clips.device == others.device
+
+
+def _together(
+    cuts: list[tuple[torch.Tensor, torch.Tensor]], settings: AudioSettings
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    mels = log_mel(torch.cat([clips for clips, _ in cuts]), settings)
+    return zip(mels.split([len(clips) for clips, _ in cuts]), (times for _, times in cuts), strict=True)
+
+
+def _transformed(waveform: Waveform, settings: AudioSettings) -> tuple[torch.Tensor, torch.Tensor]:
+    channels, bounds = _resampled(waveform, settings)
+    if settings.policy == "reference" or channels.shape[1] < frame_samples(settings):
+        mel = log_mel(_clips(channels, bounds, waveform.name, settings), settings)
+    else:
+        mel = log_mel_clips(channels[0], bounds, settings)
+    return mel, _times(bounds, settings)
 
 
 def cut(waveform: Waveform, settings: AudioSettings) -> tuple[torch.Tensor, torch.Tensor]:
     """Clips of a sound, (S, samples) at ``settings.sample_rate``, and their start and end, (S, 2) s on the CPU."""
+    channels, bounds = _resampled(waveform, settings)
+    return _clips(channels, bounds, waveform.name, settings), _times(bounds, settings)
+
+
+def _resampled(waveform: Waveform, settings: AudioSettings) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+    """The one channel that clips are cut from, or all for the reference's quirk, (C, n), and the clips' bounds."""
     _warn_if_silent(waveform)
-    channels = waveform.samples if settings.policy == "reference" else waveform.samples.mean(dim=0, keepdim=True)
-    channels = resample(channels, waveform.sample_rate, settings.sample_rate)  # (C, n)
-    bounds = clip_bounds(channels.shape[1], settings)
+    channels = waveform.samples if settings.policy == "reference" else mixed(waveform.samples)
+    channels = resample(channels, waveform.sample_rate, settings.sample_rate)
+    return channels, clip_bounds(channels.shape[1], settings)
+
+
+def mixed(samples: torch.Tensor) -> torch.Tensor:
+    """The mean of all channels, (C, n) to (1, n), fast in whatever order samples lie in memory (files mix channels)."""
+    total, *others = samples.unbind()  # rows apart: products of a (1, n) whose rows are said to be one apart are slow
+    for channel in others:
+        total = total + channel
+    return (total / len(samples) if others else total)[None]
+
+
+def _times(bounds: list[tuple[int, int]], settings: AudioSettings) -> torch.Tensor:
+    return torch.tensor(bounds, dtype=torch.float32) / settings.sample_rate
+
+
+def _clips(channels: torch.Tensor, bounds: list[tuple[int, int]], name: str, settings: AudioSettings) -> torch.Tensor:
+    """(S, samples): clips of one sound are equally long but for rounding; less than a frame is padded with silence."""
     if settings.policy == "reference":
         clips = _contaminated_clips(channels, bounds)
     else:
         clips = [channels[0, start:end] for start, end in bounds]
-    times = torch.tensor(bounds, dtype=torch.float32) / settings.sample_rate
-    return _stack(clips, waveform.name, settings), times
-
-
-def _contaminated_clips(channels: torch.Tensor, bounds: list[tuple[int, int]]) -> list[torch.Tensor]:
-    """The reference's quirk: each clip's mean is taken off a shared buffer, so later clips see earlier ones' change."""
-    buffer, clips = channels.clone(), []
-    for start, end in bounds:
-        view = buffer[:, start:end]
-        view -= view.mean()
-        clips.append(view[0].clone())
-    return clips
-
-
-def _stack(clips: list[torch.Tensor], name: str, settings: AudioSettings) -> torch.Tensor:
-    """(S, samples): clips of one sound are equally long but for rounding; less than a frame is padded with silence."""
     shortest = max(min(len(clip) for clip in clips), frame_samples(settings))
     if len(clips[0]) < frame_samples(settings):
         milliseconds = 1000 * len(clips[0]) / settings.sample_rate
@@ -211,9 +238,21 @@ def _stack(clips: list[torch.Tensor], name: str, settings: AudioSettings) -> tor
     return torch.stack([F.pad(clip[:shortest], (0, max(shortest - len(clip), 0))) for clip in clips])
 
 
+def _contaminated_clips(channels: torch.Tensor, bounds: list[tuple[int, int]]) -> list[torch.Tensor]:
+    """The reference's quirk: each clip's mean is taken off a shared buffer, so later clips see earlier ones' change."""
+    buffer, clips = channels.clone(), []
+    for start, end in bounds:
+        view = buffer[:, start:end]
+        view -= view.mean()
+        clips.append(view[0].clone())
+    return clips
+
+
 def _warn_if_silent(waveform: Waveform) -> None:
-    low, high = waveform.samples.aminmax()
-    if float(high - low) < SILENCE:
-        warnings.warn(
-            f"{waveform.name}: the sound is silent; its embedding will mean little", Bind2GenWarning, stacklevel=3
-        )
+    for samples in (waveform.samples[:, :SILENCE_AT], waveform.samples):
+        low, high = samples.aminmax()
+        if (high - low).item() >= SILENCE:
+            return
+    warnings.warn(
+        f"{waveform.name}: the sound is silent; its embedding will mean little", Bind2GenWarning, stacklevel=4
+    )

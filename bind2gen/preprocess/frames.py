@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..errors import EmptyInputError, UnreadableError
+from ..errors import EmptyInputError, InputError, UnreadableError
+from .containers import opened_container
+from .sources import opened, source_name
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -154,3 +158,25 @@ def _upright(frame: VideoFrame) -> torch.Tensor:
     pixels = frame.to_ndarray(format="rgb24")  # (H, W, 3)
     pixels = np.rot90(pixels, TURNS.get(round(frame.rotation) % 360, 0))
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+
+
+def frames_of(source: Any, every: float) -> Iterator[tuple[float, np.ndarray]]:
+    """A frame each ``every`` seconds, while the file is being read: its time in seconds and (H, W, 3) uint8, upright.
+
+    Raises:
+        InputError: ``every`` is no time.
+        UnreadableError, EmptyInputError: naming the file.
+    """
+    if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < math.inf:
+        raise InputError(f"every: wanted seconds above zero, got {every!r}")
+    name, wanted = source_name(source), "a video"
+    with opened(source, wanted) as file:
+        with opened_container(file, name, wanted) as container:
+            stream = video_stream(container, name)
+            line = timeline(container, stream, name)  # which may leave the container at its end
+        with opened_container(file, name, wanted) as container:
+            reader = FrameReader(container, video_stream(container, name), line)
+            step = max(1, round(every * line.rate))
+            for index in range(0, line.count, step):
+                pixels, _ = reader.at(index)
+                yield index / line.rate, np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())

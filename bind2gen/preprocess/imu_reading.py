@@ -262,7 +262,8 @@ def with_gaps(understanding: Understanding, max_gap: float, missing_gyroscope: s
         gaps = tuple(long_steps(timing.times, max(max_gap, LEAST_GAP / timing.rate)))
         if gaps:
             longest = max(end - start for start, end in gaps)
-            _warn(name, f"{len(gaps)} stretches have no samples, the longest {longest:.2f} s; they become zeros")
+            several = f"{len(gaps)} stretches have no samples, the longest {longest:.2f} s; they become zeros"
+            _warn(name, several if len(gaps) > 1 else f"1 stretch of {longest:.2f} s has no samples; it becomes zeros")
         description = replace(description, gaps=gaps)
     return replace(understanding, description=description)
 

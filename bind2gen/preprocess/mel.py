@@ -25,8 +25,11 @@ FRAME_SHIFT = 0.010  # s
 PRE_EMPHASIS = 0.97
 LOW_CUT = 20.0  # Hz
 LOG_FLOOR = torch.finfo(torch.float32).eps  # Kaldi takes the log of no less than this
-CLIPS_AT_ONCE = 256  # bounds memory: a 2 s clip takes about 2 MB while in work
-CLIPS_AT_ONCE_CPU = 8  # what the caches hold: more at once is twice as slow
+FRAMES_AT_ONCE = 1 << 16  # bounds memory: a frame takes about 10 kB while in work
+FRAMES_AT_ONCE_CPU = 600  # what the caches hold: more at once is several times as slow
+BANKS_TOGETHER = 32  # mel banks that are summed by one matrix product
+
+Banks = list[tuple[int, torch.Tensor]]  # first bin that counts, and weights (bins, banks)
 
 
 def torchaudio() -> ModuleType:
@@ -47,16 +50,23 @@ def torchaudio() -> ModuleType:
 
 
 @lru_cache(maxsize=16)
-def _window_and_banks(sample_rate: int, num_mel_bins: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The hanning window (frame,) and the mel banks (fft // 2 + 1, num_mel_bins), both float32."""
+def _window_and_banks(sample_rate: int, num_mel_bins: int, device: torch.device) -> tuple[torch.Tensor, Banks]:
+    """The hanning window without its first weight, zeros behind it, (fft,); and the mel banks; float32.
+
+    A bank takes a few bins only, low ones two or three: neighbours are held together with the bins that they share.
+    """
     frame = int(sample_rate * FRAME_LENGTH)
     fft = 1 << (frame - 1).bit_length()
     # Arguments: banks, FFT, rate, low cut, high cut 0 = Nyquist, then the unused vocal-tract warping (1 = none).
     make_banks = torchaudio().compliance.kaldi.get_mel_banks
     with torch.inference_mode(False):  # kept for later calls, which may want gradients
-        banks, _ = make_banks(num_mel_bins, fft, float(sample_rate), LOW_CUT, 0.0, 100.0, -500.0, 1.0)
-        banks = F.pad(banks.float(), (0, 1)).T.contiguous()  # the Nyquist bin belongs to no bank
-        return torch.hann_window(frame, periodic=False, dtype=torch.float32, device=device), banks.to(device)
+        weights, _ = make_banks(num_mel_bins, fft, float(sample_rate), LOW_CUT, 0.0, 100.0, -500.0, 1.0)
+        banks = []
+        for part in weights.float().split(BANKS_TOGETHER):  # (banks, fft // 2): the Nyquist bin belongs to none
+            used = part.any(dim=0).nonzero()[:, 0].tolist() or [0]
+            banks.append((used[0], part[:, used[0] : used[-1] + 1].T.contiguous().to(device)))
+        window = torch.hann_window(frame, periodic=False, dtype=torch.float32)[1:]
+        return F.pad(window, (0, fft - len(window))).to(device), banks
 
 
 def frame_samples(settings: AudioSettings) -> int:
@@ -64,11 +74,16 @@ def frame_samples(settings: AudioSettings) -> int:
     return int(settings.sample_rate * FRAME_LENGTH)
 
 
+def frame_shift(settings: AudioSettings) -> int:
+    """Samples from the start of one frame to that of the next."""
+    return int(settings.sample_rate * FRAME_SHIFT)
+
+
 def log_mel(waveforms: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
     """Normalised log-mel pictures of equally long clips.
 
-    Each clip's mean is taken off first. Missing frames are filled with 0 BEFORE normalisation (a quirk of the
-    reference, and so of the released weights), surplus frames are cut.
+    A clip's mean does not matter, for each frame's own mean is taken off. Missing frames are filled with 0 BEFORE
+    normalisation (a quirk of the reference, and so of the released weights), surplus frames are cut.
 
     Args:
         waveforms: (N, samples) float at ``settings.sample_rate`` Hz, values in -1..1, at least 25 ms; never written to.
@@ -85,22 +100,68 @@ def log_mel(waveforms: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
     if waveforms.ndim != 2 or not waveforms.is_floating_point() or 0 in waveforms.shape or waveforms.shape[1] < frame:
         came = f"{tuple(waveforms.shape)} {waveforms.dtype}"
         raise ShapeError(f"log_mel: wanted (N, samples) float with at least {frame} samples, got {came}")
-    together = CLIPS_AT_ONCE_CPU if waveforms.device.type == "cpu" else CLIPS_AT_ONCE
-    with torch.autocast(waveforms.device.type, enabled=False):  # half precision would ruin quiet bins
-        return torch.cat([_log_mel(part.float(), settings) for part in waveforms.split(together)])
+    used = frame + frame_shift(settings) * (settings.target_length - 1)  # samples behind the last frame that is kept
+    mel = _frames(waveforms[:, :used], settings)  # (N, frames, mel)
+    pictures = _padding(mel, len(waveforms), settings)
+    pictures[:, 0, :, : mel.shape[1]] = mel.mT
+    return pictures
 
 
-def _log_mel(waveforms: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
+def log_mel_clips(sound: torch.Tensor, bounds: list[tuple[int, int]], settings: AudioSettings) -> torch.Tensor:
+    """:func:`log_mel` of overlapping clips of one sound: frames that several clips share are computed once.
+
+    Args:
+        sound: (samples,) float at ``settings.sample_rate`` Hz.
+        bounds: first sample and one past the last of each clip; lengths may differ by rounding, the shortest is taken.
+        settings: as for :func:`log_mel`.
+
+    Returns:
+        (S, 1, num_mel_bins, target_length) float32.
+    """
+    length, shift = min(end - start for start, end in bounds), frame_shift(settings)
+    first, last = min(start for start, _ in bounds), max(end for _, end in bounds)
+    apart = last - first > length * len(bounds)
+    if apart or length < frame_samples(settings) or any((start - first) % shift for start, _ in bounds):
+        return log_mel(torch.stack([sound[start : start + length] for start, _ in bounds]), settings)
+    mel = _frames(sound[None, first:last], settings)[0].T  # (mel, frames)
+    pictures = _padding(mel, len(bounds), settings)
+    count = min(1 + (length - frame_samples(settings)) // shift, settings.target_length)
+    for picture, (start, _) in zip(pictures, bounds, strict=True):
+        place = (start - first) // shift
+        picture[0, :, :count] = mel[:, place : place + count]
+    return pictures
+
+
+def _padding(mel: torch.Tensor, count: int, settings: AudioSettings) -> torch.Tensor:
+    """(count, 1, num_mel_bins, target_length) of what the value 0 becomes by normalisation."""
+    size = (count, 1, settings.num_mel_bins, settings.target_length)
+    return mel.new_full(size, -settings.mean / settings.std)
+
+
+def _frames(waveforms: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
+    """Normalised log-mel values of all frames of (N, samples): (N, frames, mel) float32."""
+    limit = FRAMES_AT_ONCE_CPU if waveforms.device.type == "cpu" else FRAMES_AT_ONCE
+    frame, shift = frame_samples(settings), frame_shift(settings)
+    count = 1 + (waveforms.shape[1] - frame) // shift
+    if count > limit:
+        starts = range(0, count, limit)
+        parts = [waveforms[:, start * shift : (start + limit - 1) * shift + frame] for start in starts]
+        return torch.cat([_frames(part, settings) for part in parts], dim=1)
+    made = [_frames_together(part, settings) for part in waveforms.float().split(max(1, limit // count))]
+    return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def _frames_together(waveforms: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
     window, banks = _window_and_banks(settings.sample_rate, settings.num_mel_bins, waveforms.device)
-    shift = int(settings.sample_rate * FRAME_SHIFT)
-    used = len(window) + shift * (settings.target_length - 1)  # samples behind the last frame that is kept
-    centred = waveforms - waveforms.mean(dim=1, keepdim=True)
-    frames = centred[:, :used].unfold(1, len(window), shift)  # (N, frames, frame), edges snipped
-    frames = frames - frames.mean(dim=2, keepdim=True)
-    # Kaldi's first sample of a frame is pre-emphasised against itself.
-    previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
-    frames = (frames - PRE_EMPHASIS * previous) * window
-    power = torch.fft.rfft(frames, n=2 * (len(banks) - 1)).abs().square()  # (N, frames, fft // 2 + 1)
-    mel = (power @ banks).clamp_min(LOG_FLOOR).log().transpose(1, 2)  # (N, mel, frames)
-    mel = F.pad(mel, (0, settings.target_length - mel.shape[2]))
-    return ((mel - settings.mean) / settings.std).unsqueeze(1)
+    frame, fft, shift = frame_samples(settings), len(window), frame_shift(settings)
+    # Kaldi takes each frame's mean off, pre-emphasises and then weighs it. All of that is linear, so the whole signal
+    # is pre-emphasised once, and what is left of the mean taken off. The window's first weight is 0: the first sample
+    # of a frame, pre-emphasised against itself, need not be there, and power does not change with a shift by one.
+    left = waveforms.unfold(1, frame, shift).mean(dim=2, keepdim=True) * (1 - PRE_EMPHASIS)
+    emphasised = torch.sub(waveforms[:, 1:], waveforms[:, :-1], alpha=PRE_EMPHASIS)
+    frames = F.pad(emphasised, (0, fft - frame + 1)).unfold(1, fft, shift)  # edges snipped: the window hides the rest
+    spectrum = torch.fft.rfft((frames - left).mul_(window))  # (N, frames, fft // 2 + 1)
+    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    with torch.autocast(waveforms.device.type, enabled=False):  # half precision would ruin quiet bins
+        mel = torch.cat([power[..., first : first + len(weights)] @ weights for first, weights in banks], dim=2)
+    return mel.clamp_min_(LOG_FLOOR).log_().sub_(settings.mean).div_(settings.std)  # (N, frames, mel)

@@ -1,9 +1,10 @@
-"""Band-limited resampling block by block: the same numbers as of the whole signal, in constant memory."""
+"""Band-limited resampling with torchaudio's filters, of whole signals and block by block with the same numbers."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,10 @@ MAX_KERNEL = 1 << 20  # values; rates that share no factor would need gigabytes 
 LARGEST_KERNEL = 1 << 24  # values, of the nearest ratio that is taken instead
 ROLLOFF = 0.99  # of the lower Nyquist frequency; torchaudio's default
 AUDIO_WIDTH = 6  # zero crossings of the sinc on each side; torchaudio's default
+TOGETHER = 16  # new samples that are made by one matrix product: fewer call too often, more multiply by zeros
+NEGLIGIBLE = 1e-9  # of a filter's largest weight; beyond the window weights are about 1e-15, not quite 0
+
+Filters = list[tuple[int, torch.Tensor]]  # first old sample that counts, and weights (old samples, new samples)
 
 
 def resample_ratio(rate: float, new_rate: float) -> Fraction:
@@ -25,8 +30,57 @@ def resample_ratio(rate: float, new_rate: float) -> Fraction:
     return ratio.limit_denominator(limit) if ratio > 1 else 1 / (1 / ratio).limit_denominator(limit)
 
 
+def resample(samples: torch.Tensor, rate: float, new_rate: float) -> torch.Tensor:
+    """(..., n) at ``rate`` Hz brought to ``new_rate`` Hz: what ``torchaudio.functional.resample`` makes of it.
+
+    Rates without a common factor (44,101 Hz) are brought to the nearest small ratio, less than a millionth off.
+
+    Raises:
+        DependencyError: torchaudio is missing or broken.
+    """
+    ratio = resample_ratio(rate, new_rate)
+    return samples if ratio == 1 else _resampled(samples, ratio, AUDIO_WIDTH)
+
+
+def _resampled(samples: torch.Tensor, ratio: Fraction, width: int) -> torch.Tensor:
+    old, new, reach, filters = _filters(ratio, width, samples.dtype, samples.device)
+    count = samples.shape[-1]
+    rows = count // old + 1  # of ``old`` samples that become ``new``
+    # Not by F.pad, which keeps strides: those of interleaved channels make the products several times as slow.
+    padded = samples.new_zeros(*samples.shape[:-1], rows * old + 2 * reach)
+    padded[..., reach : reach + count] = samples
+    made = [
+        padded[..., first : first + len(weights) + (rows - 1) * old].unfold(-1, len(weights), old) @ weights
+        for first, weights in filters
+    ]
+    return torch.cat(made, dim=-1).flatten(-2)[..., : math.ceil(count / ratio)]
+
+
+@lru_cache(maxsize=32)
+def _filters(ratio: Fraction, width: int, dtype: torch.dtype, device: torch.device) -> tuple[int, int, int, Filters]:
+    """Old samples a row, new samples a row, reach to both sides, and the filters of a row's new samples.
+
+    torchaudio computes its kernel anew at each call, and as one of ``old + 2 * reach`` weights for each new sample of a
+    row, nearly all of them zero: a few neighbouring new samples at a time need a tenth of the work.
+    """
+    old, new = ratio.as_integer_ratio()
+    with torch.inference_mode(False):  # kept for later calls, which may want gradients
+        kind = torchaudio().transforms.Resample(old, new, lowpass_filter_width=width, rolloff=ROLLOFF, dtype=dtype)
+        kernel, reach = kind.kernel[:, 0], kind.width  # (new, old + 2 * reach)
+        rows = max(1, TOGETHER // new)  # of 3 to 1 and the like, so that there is a matrix to multiply with
+        weights = kernel.new_zeros(rows * new, rows * old + 2 * reach)
+        for row in range(rows):
+            weights[row * new : (row + 1) * new, row * old : (row + 1) * old + 2 * reach] = kernel
+        filters = []
+        for part in weights.split(TOGETHER):
+            used = (part.abs() > NEGLIGIBLE * kernel.abs().max()).any(dim=0).nonzero()[:, 0]
+            first, last = int(used[0]), int(used[-1])
+            filters.append((first, part[:, first : last + 1].T.contiguous().to(device)))
+    return rows * old, rows * new, reach, filters
+
+
 class StreamResampler:
-    """Takes (C, n) blocks of one signal in turn and gives what ``torchaudio.functional.resample`` makes of it whole.
+    """Takes (C, n) blocks of one signal in turn and gives what :func:`resample` makes of it whole.
 
     torchaudio turns every ``ratio.numerator`` samples into ``ratio.denominator`` new ones and looks a fixed number of
     samples to both sides; so a block is held back until its right-hand neighbours have come.
@@ -76,9 +130,8 @@ class StreamResampler:
         return (value if self.hold_edges else torch.zeros_like(value)).expand(-1, self._context)
 
     def _made(self, samples: torch.Tensor, count: int) -> torch.Tensor:
-        old, new = self.ratio.as_integer_ratio()
-        made = torchaudio().functional.resample(samples, old, new, lowpass_filter_width=self.width, rolloff=ROLLOFF)
-        first = self._context // old * new
+        made = _resampled(samples, self.ratio, self.width)
+        first = self._context // self.ratio.numerator * self.ratio.denominator
         self._given += count
         return made[:, first : first + count]
 

@@ -14,7 +14,6 @@ import torch
 
 from ..errors import Bind2GenWarning, EmptyInputError
 from . import audio, imu, video
-from .audio_blocks import sound_blocks
 from .containers import opened_container
 from .frames import FrameReader, Timeline, timeline, video_stream
 from .imu_arrays import is_numpy_file
@@ -23,6 +22,7 @@ from .imu_grid import GridStream
 from .imu_reading import Stated, columns_of, motion_blocks, understand, with_gaps
 from .mel import frame_samples
 from .resampling import StreamResampler, padded_end
+from .sound_files import sound_blocks
 from .sources import is_file_source, opened, source_name
 
 BLOCK = 1 << 16  # samples taken at a time of what is in memory already
@@ -63,7 +63,7 @@ def _mono(source: Any, settings: audio.AudioSettings, sampling_rate: float | Non
     for block, rate in blocks:
         resampler = resampler or StreamResampler(rate, settings.sample_rate)
         low, high = min(low, float(block.min())), max(high, float(block.max()))
-        yield resampler.push(block.mean(dim=0, keepdim=True))
+        yield resampler.push(audio.mixed(block))
     yield resampler.flush()
     if high - low < audio.SILENCE:
         _warn(f"{source_name(source)}: the sound is silent; its embeddings will mean little")

@@ -1,26 +1,22 @@
-"""Waveforms from files and arrays, before any processing."""
+"""Waveforms, and how arrays become them, before any processing; :mod:`.sound_files` reads files."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..errors import EmptyInputError, InputError, NonFiniteError, ShapeError, TooLargeError, UnreadableError
-from .containers import opened_container
-from .sources import is_file_source, opened, source_name
+from ..errors import EmptyInputError, InputError, NonFiniteError, ShapeError
+from .sources import is_file_source, source_name
 
-BLOCK = 1 << 20  # samples read at a time, so that a lying header cannot claim memory
-MAX_VALUES = 1 << 29  # samples times channels: 2 GB as float32
 MAX_CHANNELS = 64  # an array with more is most likely the wrong way round, or no sound at all
 LOUD = 32.0  # float sound in -1..1 may overshoot a little; beyond this it is unscaled integers
 # Full scale and zero of integer samples.
 INTEGER_SCALES = {torch.uint8: (128.0, 128.0), torch.int16: (32_768.0, 0.0), torch.int32: (2_147_483_648.0, 0.0)}
-WANTED = "a sound file"
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,11 @@ def _as_float(tensor: torch.Tensor) -> torch.Tensor:
 
 def checked_samples(samples: torch.Tensor, name: str) -> torch.Tensor:
     """Refuse NaN, infinity and sound that is plainly not scaled to -1..1."""
-    low, high = (float(value) for value in samples.aminmax())  # one pass; NaN comes through
+    if samples.device.type == "cpu":
+        values = samples.numpy()  # without torch's threads, which every thread that reads files would start anew
+        low, high = float(values.min()), float(values.max())  # NaN comes through
+    else:
+        low, high = (float(value) for value in samples.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise NonFiniteError(f"{name}: the sound holds NaN or infinite samples; clean it, e.g. with numpy.nan_to_num")
     if (peak := max(-low, high)) > LOUD:
@@ -127,66 +127,3 @@ def checked_samples(samples: torch.Tensor, name: str) -> torch.Tensor:
             f"{name}: wanted float samples in -1..1, got a peak of {peak:.6g}; divide by the full scale (32768)"
         )
     return samples
-
-
-def read_waveform(source: Any, max_seconds: float) -> Waveform:
-    """Decode a sound file: libsndfile first, FFmpeg for what that cannot read.
-
-    Raises:
-        UnreadableError: neither can decode it, or it has no sound in it.
-        EmptyInputError: it holds no samples.
-        TooLargeError: it is longer than ``max_seconds``; found while reading, before memory is taken.
-    """
-    import soundfile
-
-    name = source_name(source)
-    with opened(source, WANTED) as file:
-        try:
-            with soundfile.SoundFile(file) as sound:
-                samples, rate = _read_blocks(sound, name, max_seconds), sound.samplerate
-        except (soundfile.SoundFileError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, InputError):
-                raise
-            samples, rate = _read_with_ffmpeg(file, name, max_seconds)
-    if samples.numel() == 0:
-        raise EmptyInputError(f"{name}: the sound has no samples")
-    return Waveform(checked_samples(samples, name), float(rate), name)
-
-
-def _check_length(count: int, channels: int, rate: float, name: str, max_seconds: float) -> None:
-    if count > max_seconds * rate or count * channels > MAX_VALUES:
-        raise TooLargeError(
-            f"{name}: wanted at most {max_seconds:.0f} s of sound and {MAX_VALUES} values, got more "
-            f"({channels} channels at {rate:.0f} Hz); cut it, or raise max_seconds in AudioSettings"
-        )
-
-
-def _read_blocks(sound: Any, name: str, max_seconds: float) -> torch.Tensor:
-    blocks, count = [], 0
-    while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
-        count += len(block)
-        _check_length(count, sound.channels, sound.samplerate, name, max_seconds)
-        blocks.append(torch.from_numpy(block))  # (n, channels)
-    # Channels apart in memory: everything after this runs along time, several times as fast then.
-    return torch.cat(blocks).T.contiguous() if blocks else torch.empty(sound.channels, 0)
-
-
-def _read_with_ffmpeg(file: IO[bytes], name: str, max_seconds: float) -> tuple[torch.Tensor, int]:
-    import av
-
-    with opened_container(file, name, WANTED) as container:
-        if not container.streams.audio:
-            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-            raise UnreadableError(f"{name}: wanted sound, this file has no sound track (it holds {kinds})")
-        stream = container.streams.audio[0]
-        planar = av.AudioResampler(format="fltp")  # changes the sample format only
-        blocks, count = [], 0
-        for frame in container.decode(stream):
-            for part in planar.resample(frame):
-                block = torch.from_numpy(part.to_ndarray())  # (channels, n)
-                if blocks and len(block) != len(blocks[0]):
-                    raise UnreadableError(f"{name}: the number of channels changes within the sound; convert it to wav")
-                count += block.shape[1]
-                _check_length(count, len(block), stream.rate, name, max_seconds)
-                blocks.append(block)
-        return (torch.cat(blocks, dim=1) if blocks else torch.empty(1, 0)), stream.rate

@@ -41,10 +41,16 @@ def augment_photos(
     grid = F.affine_grid(torch.from_numpy(theta).to(pixels.device), list(pixels.shape), align_corners=False)
     pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
 
+    return recoloured(pixels, rng, colour=colour)
+
+
+def recoloured(pixels: torch.Tensor, rng: np.random.Generator, *, colour: float = 0.3) -> torch.Tensor:
+    """Random brightness, contrast and saturation of (N, 3, H, W) in 0..1; ``colour`` is the largest relative change."""
+    count = len(pixels)
+
     def factor() -> torch.Tensor:
-        return torch.from_numpy(rng.uniform(1 - colour, 1 + colour, (count, 1, 1, 1)).astype(np.float32)).to(
-            pixels.device
-        )
+        drawn = rng.uniform(1 - colour, 1 + colour, (count, 1, 1, 1)).astype(np.float32)
+        return torch.from_numpy(drawn).to(pixels.device)
 
     pixels = pixels * factor()
     pixels = pixels.mean((1, 2, 3), keepdim=True).lerp(pixels, factor())
@@ -67,15 +73,15 @@ def erase_patches(
 
 @dataclass(frozen=True)
 class Mixed:
-    """Pictures that hold a part of another one.
+    """Pictures or sounds that hold a part of another one.
 
     Attributes:
-        pixels: (N, 3, H, W).
+        values: (N, 3, H, W) pictures, or (N, 1, mel bins, frames) spectrograms.
         partner: (N,) row of the batch that each one's part comes from.
-        own: (N,) share of the area that is still its own, 0..1; 1 where nothing was pasted.
+        own: (N,) share of the area, or of the time, that is still its own, 0..1; 1 where nothing was pasted.
     """
 
-    pixels: torch.Tensor
+    values: torch.Tensor
     partner: np.ndarray
     own: np.ndarray
 
@@ -94,6 +100,21 @@ def cut_and_paste(pixels: torch.Tensor, rng: np.random.Generator, *, share: floa
         area = (slice(None), slice(top, top + tall), slice(left, left + wide))
         mixed[i][area] = pixels[partner[i]][area]
         own[i] = 1 - tall * wide / (height * width)
+    return Mixed(mixed, partner, own)
+
+
+def splice_sounds(mel: torch.Tensor, rng: np.random.Generator, *, share: float = 0.35) -> Mixed:
+    """Put a span of another sound of the batch into ``share`` of the spectrograms (N, 1, mel bins, frames).
+
+    A span takes up to half of the time. It is CutMix along time: the joint space is to hear both.
+    """
+    count, frames = len(mel), mel.shape[-1]
+    partner, own, mixed = rng.permutation(count), np.ones(count), mel.clone()
+    for i in np.flatnonzero(rng.random(count) < share):
+        wide = int(rng.uniform(0, 0.5) * frames)
+        start = rng.integers(frames - wide + 1)
+        mixed[i, ..., start : start + wide] = mel[partner[i], ..., start : start + wide]
+        own[i] = 1 - wide / frames
     return Mixed(mixed, partner, own)
 
 

@@ -35,7 +35,7 @@ def info_nce(
 
 
 def shares(weights: torch.Tensor) -> torch.Tensor:
-    """(N, M) weights of at least 0, each row divided by its sum; a row of zeros stays, and costs nothing as a target."""
+    """(N, M) weights of at least 0, each row divided by its sum; a row of zeros stays: as a target it costs nothing."""
     return weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
 
 

@@ -1,6 +1,8 @@
-"""Closed-form linear maps from one modality's embeddings to image embeddings, for the adapter."""
+"""Closed-form linear maps between embeddings: of a modality to images, and of the encoder's space to a detector's."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -14,37 +16,50 @@ def ridge_map(source: torch.Tensor, target: torch.Tensor, ridge: float) -> torch
     """W of least ``|source W - target|^2 + ridge * v |W|^2``, v the source's mean squared value times its rows.
 
     Args:
-        source, target: (N, D) paired embeddings, each less its mean.
+        source, target: (N, D1) and (N, D2) paired embeddings, each less its mean.
 
     Returns:
-        (D, D), applied from the right.
+        (D1, D2), applied from the right.
     """
-    if source.shape != target.shape or source.ndim != 2:
-        raise ShapeError(f"ridge_map: wanted paired (N, D), got {tuple(source.shape)} and {tuple(target.shape)}")
+    return next(_ridge_maps(source, target, (ridge,)))
+
+
+def _ridge_maps(source: torch.Tensor, target: torch.Tensor, ridges: Sequence[float]) -> Iterator[torch.Tensor]:
+    """The map of each strength, all from one decomposition."""
+    check_paired("ridge_map", source, target)
     source, target = source.double(), target.double()
     gram = source.T @ source
-    penalty = ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram + penalty, source.T @ target).float()
+    values, vectors = torch.linalg.eigh(gram)
+    turned = vectors.T @ (source.T @ target)
+    for ridge in ridges:
+        penalty = ridge * gram.diagonal().mean()
+        yield (vectors @ (turned / (values.clamp(min=0) + penalty)[:, None])).float()
 
 
-def fit_linear_map(source: torch.Tensor, target: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, float]:
+def fit_linear_map(
+    source: torch.Tensor, target: torch.Tensor, groups: torch.Tensor, *, ridges: Sequence[float] = RIDGES
+) -> tuple[torch.Tensor, float]:
     """The ridge map whose strength does best on left-out groups.
 
     Args:
-        source, target: (N, D) paired embeddings, each less its mean.
+        source, target: (N, D1) and (N, D2) paired embeddings, each less its mean.
         groups: (N,) whole numbers; items of one group (one recording) are left out together.
+        ridges: strengths to choose from.
 
     Returns:
-        The map (D, D) fitted on everything, and the relative ridge that was chosen.
+        The map (D1, D2) fitted on everything, and the relative ridge that was chosen.
     """
-
-    def left_out_error(ridge: float) -> float:
-        error = 0.0
-        for fold in range(FOLDS):
-            out = groups % FOLDS == fold
-            learned = ridge_map(source[~out], target[~out], ridge)
-            error += (source[out] @ learned - target[out]).square().sum().item()
-        return error
-
-    best = min(RIDGES, key=left_out_error)
+    errors = [0.0] * len(ridges)
+    for fold in range(FOLDS):
+        out = groups % FOLDS == fold
+        for i, learned in enumerate(_ridge_maps(source[~out], target[~out], ridges)):
+            errors[i] += (source[out] @ learned - target[out]).square().sum().item()
+    best = min(zip(errors, ridges, strict=True))[1]
     return ridge_map(source, target, best), best
+
+
+def check_paired(what: str, source: torch.Tensor, target: torch.Tensor) -> None:
+    """Raises :class:`ShapeError` unless the two are matrices with as many rows."""
+    if source.ndim != 2 or target.ndim != 2 or len(source) != len(target):
+        came = f"{tuple(source.shape)} and {tuple(target.shape)}"
+        raise ShapeError(f"{what}: wanted paired embeddings (N, D1) and (N, D2), got {came}")

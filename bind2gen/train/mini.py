@@ -3,8 +3,8 @@
     python -m bind2gen.train.mini STAGE --data DIR --out DIR
 
 Stages, in order: ``image_text``; then ``audio``, ``thermal``, ``imu``, ``depth``, ``unet`` and ``decoder``,
-independent of each other; ``package`` (writes the pipeline folder). DIR of ``--data`` holds ``images``, ``crops`` and
-``audio`` as csv plus tar, and ``imu/*.csv.gz``.
+independent of each other; ``detector``, after ``audio``; ``package`` (writes the pipeline folder). DIR of ``--data``
+holds ``images``, ``crops``, ``frames`` and ``audio`` as csv plus tar, and ``imu/*.csv.gz``.
 """
 
 from __future__ import annotations
@@ -132,9 +132,7 @@ class Run:
     def tokenize(self, texts: list[str]) -> torch.Tensor:
         return text.transform(texts, self.text_settings)
 
-    def imagebind(
-        self, *stages: str, begin: str | None = None, modalities: list[str] | None = None
-    ) -> ImageBindModel:
+    def imagebind(self, *stages: str, begin: str | None = None, modalities: list[str] | None = None) -> ImageBindModel:
         """The encoder with the towers that the named stages trained, and what stage ``begin`` begins with."""
         torch.manual_seed(0)
         model = ImageBindModel(mini_config(), modalities)
@@ -248,11 +246,18 @@ def run_unet(run: Run, config: LoopConfig) -> None:
     train_unet(images, conditions, run.host_tokenizer(), TEMPLATES, normalizer, config, run.out / "unet")
 
 
+def run_detector(run: Run, config: LoopConfig) -> None:
+    from .mini_detector import train_mini_detector  # which needs this module
+
+    train_mini_detector(run, config)
+
+
 RUN_STAGE: dict[str, Callable[..., None]] = {
     "image_text": run_image_text,
     **{name: partial(align, modality=name) for name in ALIGNED},
     "unet": run_unet,
     "decoder": run_decoder,
+    "detector": run_detector,
 }
 
 

@@ -13,6 +13,7 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import nn
 
 from ..adapter import EmbeddingAdapter
+from ..detection import DETECTOR_PART
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..pipeline import ImageBindUnCLIPPipeline
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 ALTERED_COPIES = 3  # of each training sound, to fit the map from sounds to images
 # What a picture of a movement shows: the photos have people, but do not say what these do.
 PICTURED_AS = {name: "person" for name in POSTURES}
-GUIDANCE_SCALE = 4.0  # default of the packaged pipeline
+GUIDANCE_SCALE, GUIDANCE_RESCALE = 9.0, 0.7  # defaults of the packaged pipeline
 
 
 def mean_by_concept(embeds: torch.Tensor, concepts: np.ndarray) -> dict[str, torch.Tensor]:
@@ -49,8 +50,8 @@ def mean_by_concept(embeds: torch.Tensor, concepts: np.ndarray) -> dict[str, tor
     return {name: embeds[torch.from_numpy(concepts == name)].mean(0) for name in sorted(set(concepts))}
 
 
-def fit_adapter(run: Run, model: ImageBindModel) -> EmbeddingAdapter:
-    """Mean embeddings of images, texts and every aligned modality (concepts weighted alike), and linear maps to images.
+def fit_adapter(run: Run, model: ImageBindModel, modalities: tuple[str, ...] = ALIGNED) -> EmbeddingAdapter:
+    """Mean embeddings of images, texts and aligned modalities (concepts weighted alike), and linear maps to images.
 
     Maps are fitted on altered copies of the training items: the towers know the plain ones too well.
     """
@@ -59,7 +60,7 @@ def fit_adapter(run: Run, model: ImageBindModel) -> EmbeddingAdapter:
         texts = embed_names(model, run.tokenize, list(photos), TEMPLATES)
     means = {"image": torch.stack(list(photos.values())).mean(0), "text": texts.mean(0)}
     maps = {}
-    for modality in ALIGNED:
+    for modality in modalities:
         source = run.source(modality)
         embeds = torch.cat([embed_altered(model, source, seed) for seed in range(ALTERED_COPIES)])
         concepts = np.tile(source.concepts(), ALTERED_COPIES)
@@ -102,11 +103,16 @@ def package(run: Run, folder: Path) -> None:
         scheduler=DPMSolverMultistepScheduler.from_config(noise_schedule().config),
         vae=autoencoder,
         guidance_scale=GUIDANCE_SCALE,
+        guidance_rescale=GUIDANCE_RESCALE,
     )
     pipe.to(torch.float16).save_pretrained(folder)
     for part in ("imagebind", "text_encoder"):
         # transformers loads in the dtype that config.json names, diffusers in float32: they must not disagree.
         config = folder / part / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    if (run.out / "detector").is_dir():
+        from .mini_detector import package_detector  # which needs this module
+
+        package_detector(run, folder / DETECTOR_PART, processor)
     table = folder / "tokenizer" / "tokenizer.json"
     table.write_text(json.dumps(json.loads(table.read_text()), separators=(",", ":")))  # half the size

@@ -6,6 +6,7 @@ import gzip
 from importlib.resources import files
 from pathlib import Path
 
+from ..hosts.detic.config import DeticConfig
 from ..imagebind.config import ImageBindConfig, TowerConfig
 from ..preprocess.audio import AudioSettings
 from ..preprocess.depth import DepthSettings
@@ -111,3 +112,12 @@ def write_vocabulary(folder: Path) -> Path:
     path = folder / "bpe.txt.gz"
     path.write_bytes(gzip.compress("\n".join(lines[: merges + 1]).encode(), mtime=0))
     return path
+
+
+def detector_config() -> DeticConfig:
+    """The small Detic: a ResNet of ten layers, two cascade stages, no masks, class vectors of the joint space."""
+    return DeticConfig(
+        "resnet", (1, 1, 1, 1), (48, 80, 128, 192), fpn_width=80, fc_width=160, mask_width=0, embed_dim=EMBED_DIM,
+        class_bias=True, norm_groups=16, stage_weights=(10.0, 20.0), short_side=192, long_side=320,
+        proposals_per_level=200, proposals=96,
+    )  # fmt: skip

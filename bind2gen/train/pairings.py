@@ -4,7 +4,7 @@ photo (or synthetic picture) of its concept."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..imagebind.model import ImageBindModel
 from ..preprocess.audio import AudioSettings, log_mel
 from .align import Pairs
-from .augment import augment_movements, augment_photos, augment_sounds, crop_sounds, mask_spectrogram
+from .augment import augment_movements, augment_photos, augment_sounds, crop_sounds, mask_spectrogram, splice_sounds
 from .data import AudioSet, ImuSet, Sample
 from .towers import balanced_weights
 
@@ -29,11 +29,13 @@ class Source:
         modality: its name.
         samples: what each item is.
         make: ``(rng, chosen) -> (len(chosen), 1, *sample)``: a freshly altered clip of each chosen item.
+        spliced: whether spans of a batch's items are put into each other when they are paired.
     """
 
     modality: str
     samples: list[Sample]
     make: Callable[[np.random.Generator, np.ndarray], torch.Tensor]
+    spliced: bool = False
 
     def concepts(self) -> np.ndarray:
         return np.array([s.concept for s in self.samples])
@@ -68,7 +70,12 @@ def paired(source: Source, anchors: Anchors) -> Callable[[np.random.Generator, i
         chosen = rng.choice(len(weights), count, p=weights)
         inputs = source.make(rng, chosen)
         pictures = np.array([rng.choice(rows[name]) for name in concepts[chosen]])
-        return Pairs(inputs, anchors.embeds[pictures], groups[chosen])
+        pairs = Pairs(inputs, anchors.embeds[pictures], groups[chosen])
+        if not source.spliced:
+            return pairs
+        mixed = splice_sounds(inputs[:, 0], rng)
+        own = torch.from_numpy(mixed.own).float()
+        return replace(pairs, inputs=mixed.values[:, None], others=pairs.groups[mixed.partner], own=own)
 
     return draw
 
@@ -94,7 +101,7 @@ def sounds(data: AudioSet, settings: AudioSettings) -> Source:
         mel = log_mel(torch.from_numpy(augment_sounds(clips, rng, background=noises)), settings)
         return mask_spectrogram(mel, rng)[:, None]  # (N, 1, 1, mel bins, frames)
 
-    return Source("audio", named.samples, make)
+    return Source("audio", named.samples, make, spliced=True)
 
 
 def one_channel(modality: str, values: torch.Tensor, samples: list[Sample], *, colour: float) -> Source:

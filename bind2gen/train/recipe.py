@@ -1,4 +1,4 @@
-"""Recipes: TOML files that say what a training run does, read into frozen dataclasses and checked on the way.
+"""Recipes: TOML files that say what a training run or a fit does, read into frozen dataclasses and checked on the way.
 
 A name of :func:`bundled_recipes` stands for the file that ships with the package: ``imagebind_audio``,
 ``imagebind_depth``, ``imagebind_thermal`` and ``imagebind_imu`` hold the settings of the paper (arXiv 2305.05665), and
@@ -18,12 +18,16 @@ from ..preprocess.sources import one_line
 from .loop import LoopConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+MAPS = "map_"  # recipes of that prefix are of closed-form maps: see map_recipe.py
 TRAINED = ("audio", "depth", "thermal", "imu")  # modalities that have a tower of their own to train
 ANCHORS = ("image", "text")  # what they may be paired with
 POSITIVES = ("pair", "concept")
 PRECISIONS = ("no", "bf16")
 SIZES = ("huge", "tiny")
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes", dict: "a table"}
+WORDS = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes", list: "a list",
+    dict: "a table",
+}  # fmt: skip
 
 T = TypeVar("T")
 
@@ -183,12 +187,12 @@ _LIMITS: dict[str, tuple[Any, str]] = {
 }
 
 
-def bundled_recipes() -> list[str]:
-    """Names of the recipes that ship with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+def bundled_recipes(*, maps: bool = False) -> list[str]:
+    """Names of the recipes that ship with the package, of training runs or of closed-form maps."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml") if path.stem.startswith(MAPS) == maps)
 
 
-def recipe_path(name: str | Path) -> Path:
+def recipe_path(name: str | Path, *, maps: bool = False) -> Path:
     """The file that a path or a bundled recipe's name means.
 
     Raises:
@@ -197,9 +201,10 @@ def recipe_path(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if str(name) in bundled_recipes():
+    known = bundled_recipes(maps=maps)
+    if str(name) in known:
         return RECIPES / f"{name}.toml"
-    raise InputError(f"{name}: wanted a recipe (TOML), found no such file; bundled are {', '.join(bundled_recipes())}")
+    raise InputError(f"{name}: wanted a recipe (TOML), found no such file; bundled are {', '.join(known)}")
 
 
 def load_recipe(name: str | Path) -> Recipe:
@@ -210,10 +215,10 @@ def load_recipe(name: str | Path) -> Recipe:
             which key and what was wanted.
     """
     path = recipe_path(name)
-    values = _read(path)
+    values = read_table(path)
     if "stages" in values:
         raise InputError(f"{path.name}: holds the stages of the bundled model; python -m bind2gen.train.mini runs them")
-    return _built(Recipe, values, path.name, ())
+    return built(Recipe, values, path.name, ())
 
 
 def load_stages(path: str | Path) -> dict[str, LoopConfig]:
@@ -223,22 +228,23 @@ def load_stages(path: str | Path) -> dict[str, LoopConfig]:
         InputError: as for :func:`load_recipe`.
     """
     path = recipe_path(path)
-    values = _read(path)
+    values = read_table(path)
     stages = values.pop("stages", None)
     if values or not isinstance(stages, dict) or not stages:
         raise InputError(f"{path.name}: wanted tables [stages.NAME] and nothing else, got {sorted(values) or 'none'}")
-    return {stage: _built(LoopConfig, table, path.name, ("stages", stage)) for stage, table in stages.items()}
+    return {stage: built(LoopConfig, table, path.name, ("stages", stage)) for stage, table in stages.items()}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """A recipe file as plain values."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: wanted a recipe (TOML), cannot read it: {one_line(error)}") from None
 
 
-def _built(kind: type[T], values: Any, name: str, keys: tuple[str, ...]) -> T:
-    """A dataclass from a table of a TOML file, ``keys`` deep in it."""
+def built(kind: type[T], values: Any, name: str, keys: tuple[str, ...] = ()) -> T:
+    """A dataclass from a table of the recipe ``name``, ``keys`` deep in it; raises as :func:`load_recipe`."""
     if not isinstance(values, dict):
         raise InputError(f"{name}: [{'.'.join(keys)}] wanted a table, got {values!r}")
     hints, known = get_type_hints(kind), {f.name: f for f in fields(kind)}
@@ -251,7 +257,7 @@ def _built(kind: type[T], values: Any, name: str, keys: tuple[str, ...]) -> T:
     made = {}
     for key, value in values.items():
         if is_dataclass(hints[key]):
-            made[key] = _built(hints[key], value, name, (*keys, key))
+            made[key] = built(hints[key], value, name, (*keys, key))
         else:
             made[key] = _checked(key, value, hints[key], where)
     return kind(**made)

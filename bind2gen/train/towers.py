@@ -100,7 +100,7 @@ class Captioned:
 
         own = gathered(torch.from_numpy(mixed.own).float())[:, None]
         matches = own * true_of(chosen) + (1 - own) * true_of(chosen[mixed.partner])
-        image_embeds = gathered(model.encode("image", normalised(mixed.pixels)))
+        image_embeds = gathered(model.encode("image", normalised(mixed.values)))
         text_embeds = gathered(model.encode("text", self.tokenize(texts)[:, None]))
         scale = model.logit_scale("text")
         return info_nce(image_embeds, text_embeds, scale, matches), {"logit_scale": scale.item()}

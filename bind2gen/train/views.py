@@ -40,7 +40,7 @@ View = Callable[[Any, Any, AugmentPart, Draw], torch.Tensor]  # raw, settings ->
 
 def plain(modality: str, raw: Any, settings: Any, rng: np.random.Generator) -> torch.Tensor:
     """One clip of the front end's, at random: (*sample)."""
-    clips = FRONTS[modality].transform([raw], settings, None)[0][0]
+    [(clips, _)] = FRONTS[modality].transform([raw], settings, None)
     return clips[int(rng.integers(len(clips)))]
 
 

@@ -85,7 +85,8 @@ def write_inputs(folder: Path) -> tuple[list[str], list[str], str]:
     sounds, videos = [], []
     for i in range(SOUNDS):
         sounds.append(str(folder / f"{i}.wav"))
-        soundfile.write(sounds[-1], rng.normal(0, 0.1, (SOUND_SECONDS * SOUND_RATE, 2)), SOUND_RATE)
+        # Both channels are the same, for the reference takes the first and we their mean.
+        soundfile.write(sounds[-1], rng.normal(0, 0.1, (SOUND_SECONDS * SOUND_RATE, 1)).repeat(2, 1), SOUND_RATE)
     for i in range(VIDEOS):
         videos.append(str(folder / f"{i}.mp4"))
         with av.open(videos[-1], "w") as container:

@@ -62,7 +62,7 @@ def test_log_mel_at_another_rate_equals_kaldi(noise):
 def test_log_mel_ignores_autocast_and_chunks(noise, monkeypatch):
     waveforms = 0.1 * torch.randn(5, 32_000, generator=noise)
     plain = audio.log_mel(waveforms, AudioSettings())
-    monkeypatch.setattr("bind2gen.preprocess.mel.CLIPS_AT_ONCE_CPU", 2)
+    monkeypatch.setattr("bind2gen.preprocess.mel.FRAMES_AT_ONCE_CPU", 70)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.allclose(audio.log_mel(waveforms, AudioSettings()), plain, atol=1e-5)
 
@@ -137,8 +137,36 @@ def test_resampling_keeps_the_frequency_and_level_of_a_sine(rate):
 
 def test_resampling_equals_torchaudio_at_common_rates(noise):
     sound = torch.randn(2, 44_100, generator=noise)
-    assert torch.equal(audio.resample(sound, 44_100, 16_000), torchaudio.functional.resample(sound, 44_100, 16_000))
+    for rate in (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000):
+        expected = torchaudio.functional.resample(sound, rate, 16_000)
+        assert torch.allclose(audio.resample(sound, rate, 16_000), expected, atol=2e-6)  # of samples up to 4
     assert audio.resample(sound, 16_000.0, 16_000) is sound
+
+
+def test_resampling_keeps_gradients_after_a_first_use_under_inference_mode(noise):
+    sound = torch.randn(1, 900, generator=noise)
+    with torch.inference_mode():  # a rate used by no other test: its filters are made here
+        audio.resample(sound, 11_250, 16_000)
+    audio.resample(sound.requires_grad_(), 11_250, 16_000).sum().backward()
+    assert sound.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("hop", [0.5, 0.123, 0.01, 0.0131])
+def test_shared_frames_equal_those_of_each_clip_alone(noise, hop):
+    # A tone fades into near silence: quiet frames must not take rounding from loud ones.
+    sound = torch.sin(torch.arange(40_000) * 0.3) * torch.logspace(0, -4, 40_000) + 0.2
+    sound = sound + 1e-5 * torch.randn(40_000, generator=noise)
+    settings = AudioSettings(policy="sliding", window=1.0, hop=hop)
+    bounds = audio.clip_bounds(len(sound), settings)
+    together = audio.log_mel_clips(sound, bounds, settings)
+    alone = torch.stack([audio.log_mel(sound[None, a:b], settings)[0] for a, b in bounds])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_channels_are_mixed_to_their_mean(noise):
+    for channels in (1, 2, 3, 6):
+        interleaved = torch.randn(500, channels, generator=noise).T
+        assert torch.allclose(audio.mixed(interleaved), interleaved.mean(0, keepdim=True), atol=1e-6)
 
 
 def test_batch_equals_one_by_one(noise):
@@ -266,7 +294,7 @@ def test_long_files_are_refused_while_reading(tmp_path, sine):
 def test_broken_torchaudio_is_explained(monkeypatch, sine):
     monkeypatch.setitem(sys.modules, "torchaudio", None)
     with pytest.raises(DependencyError, match=r"torch>=2\.11,<2\.15"):
-        audio.resample(torch.zeros(1, 100), 8_000, 16_000)
+        audio.resample(torch.zeros(1, 100), 7_919, 16_000)  # a rate whose filters are not made yet
 
 
 @pytest.mark.parametrize(

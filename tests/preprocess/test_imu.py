@@ -245,7 +245,7 @@ def test_short_holes_are_bridged_and_long_ones_become_zeros():
 
 def test_a_stretch_without_samples_becomes_zeros_and_is_described():
     times = np.concatenate([np.arange(300), np.arange(500, 800)]) / 100
-    with pytest.warns(Bind2GenWarning, match="1 stretches have no samples, the longest 2.01 s"):
+    with pytest.warns(Bind2GenWarning, match="1 stretch of 2.01 s has no samples; it becomes zeros"):
         recording = imu.load({"samples": motion(times), "timestamps": times})
     assert recording.description.gaps == ((2.99, 5.0),)
     samples = imu.resample(recording, MINI)

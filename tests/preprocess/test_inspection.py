@@ -40,7 +40,7 @@ def test_a_tone_is_drawn_at_its_frequency_and_padding_after_the_sound(hertz):
     settings = AudioSettings(policy="cover")
     wave = 0.5 * torch.sin(2 * torch.pi * hertz * torch.arange(RATE) / RATE)[None]  # 1 s of the window's 2
     raw = Waveform(wave, RATE)
-    clips, times = audio.transform_batch([raw], settings)[0]
+    [(clips, times)] = audio.transform_batch([raw], settings)
     picture = np.asarray(draw("audio", clips, times, raw, settings, "a tone")).astype(int).sum(axis=2)
     left, top = 10 + LEFT, 34 + TOP  # margin and head of the sheet
     plot = picture[top : top + MEL_SIZE[1], left : left + MEL_SIZE[0]]

@@ -1,0 +1,178 @@
+"""``bind2gen demo``: the demos in a browser."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..bundled import bundled_names
+from ..errors import Bind2GenError, DependencyError
+from .arguments import INPUT_MODALITIES, UsageError, add_models, whole
+from .detect import add_detector_choice
+from .loading import choose_device, choose_dtype, choose_model, load_pipeline
+from .reporting import quiet_models, say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+    from ..studio import DetectionStudio, Studio
+
+NAMES = ("sound2image", "detect", "arithmetic")
+DETECT = "detect"
+HOST, PORT = "127.0.0.1", 7860
+WAKE = 1.0  # s; signals are looked at when a wait ends
+DEMOS = "bind2gen.demos"
+PACKAGE = Path(__file__).resolve().parents[1]
+# A wheel carries demos/ inside the package; a checkout has it beside the package.
+FOLDERS = (PACKAGE / "demos", PACKAGE.parent / "demos")
+UPLOAD_FOLDER = "GRADIO_TEMP_DIR"  # the only folder that Gradio serves files from, besides the next
+EXAMPLES_FOLDER = "GRADIO_EXAMPLES_CACHE"
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the subparsers ``commands``."""
+    parser = commands.add_parser(
+        "demo",
+        help="play with it in a browser",
+        description="Serve the demos as a web page, to this machine alone unless --host or --share says otherwise. "
+        "Nothing is sent anywhere, and uploads are deleted.",
+    )
+    parser.add_argument("name", nargs="?", choices=NAMES, metavar="NAME", help=f"{', '.join(NAMES)} (default: all)")
+    add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
+    add_detector_choice(parser.add_argument_group("detector"))
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "--host", default=os.environ.get("GRADIO_SERVER_NAME", HOST), help=f"address to listen at (default: {HOST})"
+    )
+    group.add_argument(
+        "--port",
+        type=whole(1, 65_535),
+        default=os.environ.get("GRADIO_SERVER_PORT", str(PORT)),
+        metavar="N",
+        help=f"default: {PORT}",
+    )
+    group.add_argument("--share", action="store_true", help="also open a public tunnel through gradio.live")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load, warm the models, serve until Ctrl-C."""
+    _check_gradio()
+    names = (args.name,) if args.name else NAMES
+    if DETECT in names and (reason := _no_detector(args)):
+        if args.name:
+            raise UsageError(reason)
+        say(f"bind2gen demo: without {DETECT}: {reason}")
+        names = tuple(name for name in names if name != DETECT)
+    studios = _studios(args, names)
+    try:
+        for studio in dict.fromkeys(studios.values()):
+            studio.warm()
+        serve(studios, host=args.host, port=args.port, share=args.share)
+    finally:
+        for studio in studios.values():
+            studio.close()
+
+
+def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Studio | DetectionStudio]:
+    """What each demo works with; all take turns in one worker, and share the encoder where the detector allows it."""
+    from ..studio import BUNDLED_WORDS, EVERYDAY_WORDS, DetectionStudio, Studio
+    from .detectors import load_detection
+
+    choice = choose_model(args.model, args.imagebind, needs_pipeline=names != (DETECT,))
+    words = BUNDLED_WORDS if choice.label in bundled_names() else EVERYDAY_WORDS
+    device, drawing, parts = choose_device(args.device), None, None
+    if names != (DETECT,):
+        pipe = load_pipeline(
+            choice, modalities=list(INPUT_MODALITIES), device=device, dtype=choose_dtype(args.dtype, device),
+            quiet=args.quiet,
+        )  # fmt: skip
+        drawing, parts = Studio(pipe, words=words, batch_size=args.batch_size), (pipe.imagebind, pipe.processor)
+    studios = dict.fromkeys(names, drawing)
+    if DETECT in names:
+        towers = ["audio", "image", "text"]
+        with quiet_models(quiet=args.quiet):
+            detection = load_detection(args, modalities=towers, device=device, parts=parts)
+        studios[DETECT] = DetectionStudio(detection, words=words, worker=drawing and drawing.worker)
+    return studios
+
+
+def _no_detector(args: argparse.Namespace) -> str | None:
+    """Why there is nothing to detect with, if so."""
+    from ..detection import DETECTOR_PART
+
+    if args.detector or args.route:
+        return None
+    if args.imagebind:
+        return "the bundled detector knows the bundled encoder only; name another one with --detector"
+    if not (Path(choose_model(args.model, None).source) / DETECTOR_PART).is_dir():
+        return f"{args.model} has no detector of its own; name one with --detector"
+    return None
+
+
+def serve(studios: Mapping[str, Studio | DetectionStudio], *, host: str, port: int, share: bool) -> None:
+    """Serve until Ctrl-C; uploads lie in a folder of their own, which goes at the end."""
+    with tempfile.TemporaryDirectory(prefix="bind2gen-demo-") as folder:
+        os.environ[UPLOAD_FOLDER] = os.environ[EXAMPLES_FOLDER] = folder
+        page = importlib.import_module(f"{demos().__name__}.page")
+        blocks = page.build(studios)
+        megabytes = min(studio.limits.megabytes for studio in studios.values())
+        try:
+            url = page.launch(blocks, megabytes=megabytes, host=host, port=port, share=share)
+        except OSError as error:
+            raise Bind2GenError(f"cannot listen at {host}, port {port}: is it taken? Try another --port") from error
+        try:
+            say(f"bind2gen demo: {url} (Ctrl-C ends it)")
+            _wait_for_the_end()
+        finally:
+            blocks.close(verbose=False)
+
+
+def _wait_for_the_end() -> None:
+    """Until Ctrl-C, or until a container is told to stop."""
+    over = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: over.set())
+    try:
+        while not over.wait(WAKE):
+            pass
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def demos() -> ModuleType:
+    """The package of the demos' widgets, ``bind2gen.demos``, from a wheel or from a checkout.
+
+    Raises:
+        DependencyError: it is not part of this installation.
+    """
+    if DEMOS in sys.modules:
+        return sys.modules[DEMOS]
+    folder = next((folder for folder in FOLDERS if (folder / "page.py").is_file()), None)
+    if folder is None:
+        raise DependencyError("the demos are not part of this installation: reinstall bind2gen")
+    spec = importlib.util.spec_from_file_location(
+        DEMOS, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[DEMOS] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _check_gradio() -> None:
+    """Gradio is there, and told to keep to itself before it is imported."""
+    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", GRADIO_SHARE="False")
+    if importlib.util.find_spec("gradio") is None:
+        raise DependencyError('bind2gen demo needs Gradio: pip install "bind2gen[demos]"')

@@ -1,0 +1,161 @@
+"""Detectors by file, folder or hub id, with the way from prompts to their class vectors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import HostError
+from .arguments import UsageError
+from .hub import check_hub, is_hub_id
+from .loading import choose_dtype, choose_model, load_encoder
+from .reporting import progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..detection import ImageBindDetectionPipeline
+    from ..hosts.detections import Detector
+    from ..vocabulary import Vocabulary
+
+PICKLES = (".pth", ".pt", ".pkl")  # released Detic checkpoints
+OWL_KINDS = ("owlvit", "owlv2")
+GRID = "grid"  # windows over the whole picture, for rescoring without any detector
+
+
+def load_detection(
+    args: argparse.Namespace, *, modalities: list[str], device: torch.device, parts: tuple[Any, Any] | None = None
+) -> ImageBindDetectionPipeline:
+    """The bundled detector, or the one that ``--detector`` names behind the route that ``--route`` names.
+
+    Args:
+        parts: encoder and processor that ``--imagebind`` or ``--model`` name, where they are loaded already.
+
+    Raises:
+        UsageError: options that do not go together.
+        HostError, CheckpointError: something cannot be loaded.
+    """
+    from ..detection import ImageBindDetectionPipeline
+
+    _check_options(args)
+    if args.detector is None and args.route is None:
+        folder = choose_model(args.model, None).source
+        with progress("load", total=None, quiet=args.quiet):
+            return ImageBindDetectionPipeline.from_pretrained(folder, modalities=modalities, device=device)
+    choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
+    with progress("load detector", total=None, quiet=args.quiet):
+        detector = _detector(args, device)
+    encoder, processor = parts or load_encoder(
+        choice, modalities=modalities, device=device, dtype=choose_dtype("float32", device), quiet=args.quiet
+    )
+    return _joined(args, encoder, processor, detector)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """What the command line alone can show to be wrong."""
+    route = args.route or ("words" if args.detector else None)
+    if args.imagebind and not args.detector:
+        raise UsageError("--imagebind: a model's own detector knows the model's own encoder only; add --detector")
+    if args.route in ("words", "map") and not args.detector:
+        raise UsageError(f"--route {args.route}: the model's own detector needs none; add --detector")
+    if args.detector == GRID and route != "rescoring":
+        raise UsageError(f"--detector {GRID}: windows know no classes; add --route rescoring")
+    if args.class_map and route != "map":
+        raise UsageError("--class-map: is for --route map")
+    if route == "map" and not args.class_map:
+        raise UsageError("--route map: needs --class-map DIR, which bind2gen fit-adapter writes")
+    if args.vocabulary and route != "words":
+        raise UsageError("--vocabulary: is for --route words")
+
+
+def _detector(args: argparse.Namespace, device: torch.device) -> Any:
+    """A detector, or what proposes boxes."""
+    from ..detection import DETECTOR_PART
+    from ..hosts.detic.detector import DeticDetector
+    from ..hosts.owl import OwlDetector
+    from ..hosts.windows import GridProposer
+
+    source = args.detector
+    if source == GRID:
+        return GridProposer()
+    if source is None:
+        return DeticDetector.from_pretrained(Path(choose_model(args.model, None).source) / DETECTOR_PART, device=device)
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() in PICKLES:
+        return DeticDetector.from_official(path, device=device)
+    if not path.is_dir() and not is_hub_id(source):
+        raise HostError(f"--detector {source}: no Detic .pth, no folder, no hub id like owner/name, and not {GRID}")
+    if is_hub_id(source):
+        check_hub(source, "--detector")
+    if _kind(source) in OWL_KINDS:
+        owl = OwlDetector.from_pretrained(source)
+        owl.model.to(device)
+        return owl
+    return DeticDetector.from_pretrained(source, device=device)
+
+
+def _kind(source: str) -> str:
+    """``model_type`` of a folder's or hub id's config.json; empty where there is none."""
+    path = Path(source) / "config.json"
+    if is_hub_id(source):
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = Path(hf_hub_download(source, "config.json"))
+        except Exception:  # noqa: BLE001  (the loader that comes next says what is missing)
+            return ""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: Detector) -> ImageBindDetectionPipeline:
+    """The detector behind its route."""
+    from ..calibration import Calibration, null_background
+    from ..class_map import ClassMap
+    from ..class_prompts import ClassPrompter
+    from ..detection import ImageBindDetectionPipeline
+    from ..hosts.rescoring import RescoringDetector
+
+    route = args.route or "words"
+    adapter = _adapter(args)
+    if route == "map":
+        class_map = ClassMap.from_pretrained(args.class_map)
+        return ImageBindDetectionPipeline(detector, ClassPrompter(encoder, processor, route=route, class_map=class_map))
+    if route == "words":
+        prompter = ClassPrompter(
+            encoder, processor, route=route, vocabulary=_vocabulary(args.vocabulary, detector), adapter=adapter
+        )
+        return ImageBindDetectionPipeline(detector, prompter)
+    prompter = ClassPrompter(encoder, processor, route=route, adapter=adapter)
+    rescoring = RescoringDetector(
+        detector,
+        lambda crops: encoder.encode("image", processor(images=crops, device=encoder.device)["pixel_values"]),
+        embed_dim=encoder.config.embed_dim,
+        background=null_background(prompter) if "audio" in encoder.towers else None,
+    )
+    return ImageBindDetectionPipeline(rescoring, prompter, calibration=Calibration(threshold=0.5))
+
+
+def _adapter(args: argparse.Namespace) -> Any:
+    """The model's own adapter, where the encoder is its own; for others no means are known."""
+    from ..adapter import EmbeddingAdapter
+
+    if args.imagebind:
+        return None
+    return EmbeddingAdapter.from_pretrained(Path(choose_model(args.model, None).source) / "adapter").float()
+
+
+def _vocabulary(path: str | None, detector: Any) -> Vocabulary:
+    from ..vocabulary import Vocabulary, read_names
+
+    own_text = getattr(detector, "embed_text", None)
+    if path is None:
+        raise UsageError("--route words: needs --vocabulary FILE: class vectors of many words (.npy, .npz)"
+                         + (", or names, one a line" if own_text else ""))  # fmt: skip
+    if Path(path).suffix.lower() in (".npy", ".npz") or own_text is None:
+        return Vocabulary.from_file(path)
+    return Vocabulary.from_texts(read_names(path), own_text, source=Path(path).name)

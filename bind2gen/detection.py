@@ -1,0 +1,213 @@
+"""Boxes around what is heard (or said, seen, sensed): a detector whose classes are prompts of any modality."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from .adapter import EmbeddingAdapter
+from .bundled import bundled_path
+from .calibration import SETTINGS, Calibration
+from .class_prompts import ClassPrompter, ClassPrompts
+from .errors import CheckpointError, HostError
+from .hosts.detections import Detections, Detector
+from .hosts.detic.detector import DeticDetector
+from .hosts.detic.image import load_picture
+from .imagebind.model import ImageBindModel
+from .imagebind.processor import ImageBindProcessor
+from .preprocess.frames import frames_of
+from .timeline import embed_timeline
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DETECTOR_PART = "detector"  # folder of a saved pipeline
+# In it, with the encoder's embeddings of them: the words that it was trained with, and sounds that no thing makes.
+WORDS_FILE, NOTHING_FILE = "words.npz", "nothing.npz"
+DEFAULT_THRESHOLD = 0.5  # Detic's demo
+
+
+class Heard(NamedTuple):
+    """What one window of a sound finds in a picture: its start and end in seconds, and the boxes."""
+
+    start: float
+    end: float
+    detections: Detections
+
+
+class Frame(NamedTuple):
+    """What is found in one frame of a video, at ``time`` seconds."""
+
+    time: float
+    detections: Detections
+
+
+class ImageBindDetectionPipeline:
+    """Prompts of any modality, a picture, boxes.
+
+    Args:
+        detector: any :class:`~bind2gen.hosts.detections.Detector`.
+        prompter: makes class vectors of the detector's width.
+        calibration: when to draw no box; default is a threshold of 0.5.
+
+    Raises:
+        HostError: the detector takes vectors of another width than the prompter's joint space, where that is its route.
+    """
+
+    def __init__(self, detector: Detector, prompter: ClassPrompter, *, calibration: Calibration | None = None) -> None:
+        width = prompter.encoder.config.embed_dim
+        if prompter.route in ("joint", "rescoring") and detector.embed_dim != width:
+            raise HostError(
+                f"detector: takes class vectors of width {detector.embed_dim}, the encoder's are {width} wide; "
+                "use the route map or words"
+            )
+        self.detector, self.prompter = detector, prompter
+        self.calibration = calibration or Calibration(threshold=DEFAULT_THRESHOLD)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str] | None = None,
+        *,
+        modalities: Sequence[str] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> ImageBindDetectionPipeline:
+        """Load a pipeline folder that has a detector of its own, trained in the encoder's space.
+
+        Where the folder names the words that the detector was trained with, prompts go by way of the nearest of them
+        (route ``words``), which finds more than their own embeddings (``joint``; either can be named in a call).
+
+        Args:
+            source: default is the bundled model.
+            modalities: build and load only these towers, and the image tower never unless it is named.
+
+        Raises:
+            CheckpointError: the folder has no detector.
+        """
+        folder = bundled_path() if source is None else Path(source)
+        if not (folder / DETECTOR_PART).is_dir():
+            raise CheckpointError(
+                f"{source or folder.name}: wanted a folder with {DETECTOR_PART}/ in it, found none; for Detic or OWL "
+                "build the pipeline from its parts: ImageBindDetectionPipeline(detector, prompter)"
+            )
+        towers = None if modalities is None else list(modalities)
+        encoder = ImageBindModel.from_pretrained(
+            folder, subfolder="imagebind", modalities=towers, dtype=torch.float32
+        ).to(device)
+        part = folder / DETECTOR_PART
+        prompter = _own_prompter(
+            encoder.eval(),
+            ImageBindProcessor.from_pretrained(folder, subfolder="processor"),
+            EmbeddingAdapter.from_pretrained(folder / "adapter").float(),
+            part,
+        )
+        known = Calibration.load(part) if (part / SETTINGS).is_file() else None
+        detector = DeticDetector.from_pretrained(part, device=device, dtype=torch.float32)
+        return cls(detector, prompter, calibration=known)
+
+    def encode_image(self, image: Any) -> Any:
+        """All that does not depend on prompts, for :meth:`find`; ``image`` as of :meth:`__call__`."""
+        return self.detector.encode_image(load_picture(image))
+
+    def prompts(self, **inputs: Any) -> ClassPrompts:
+        """Class vectors of prompts; arguments as of :meth:`ClassPrompter.class_embeddings`."""
+        return self.prompter.class_embeddings(**inputs)
+
+    def find(
+        self, encoded: Any, prompts: ClassPrompts, *, threshold: float | None = None, **options: Any
+    ) -> Detections:
+        """Boxes of the prompts in a picture that was encoded before.
+
+        Args:
+            threshold: instead of the calibrated ones.
+            options: of the detector's ``detect``: ``max_detections``, ``masks``.
+        """
+        calibration = self.calibration
+        if threshold is not None:
+            calibration = replace(calibration, threshold=threshold, thresholds={})
+        return calibration.detect(self.detector, encoded, prompts, **options)
+
+    def __call__(
+        self,
+        image: Any,
+        *,
+        threshold: float | None = None,
+        max_detections: int = 300,
+        masks: bool = True,
+        **prompts: Any,
+    ) -> Detections:
+        """Boxes around what is prompted.
+
+        Args:
+            image: a PIL image, path, bytes, array (H, W, 3) or tensor (3, H, W).
+            threshold: score that a box must exceed; default is what was calibrated.
+            prompts: ``audio=``, ``text=``, ``like=`` (a picture), ``imu=``, ``depth=``, ``thermal=``, ``video=``, each
+                one input or a list, every one of them a prompt; ``mixed=``, ``labels=``, ``route=``,
+                ``sampling_rate=`` as of :meth:`ClassPrompter.class_embeddings`.
+
+        Raises:
+            InputError: no prompt, or something cannot be read.
+        """
+        if "like" in prompts:
+            prompts["image"] = prompts.pop("like")
+        wanted = self.prompts(**prompts)  # a wrong prompt is found out before the picture is looked at
+        return self.find(
+            self.encode_image(image), wanted, threshold=threshold, max_detections=max_detections, masks=masks
+        )
+
+    def listen(
+        self,
+        image: Any,
+        audio: Any,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        label: str = "heard",
+        threshold: float | None = None,
+        **options: Any,
+    ) -> Iterator[Heard]:
+        """What a long recording finds in one picture, window by window; the picture is encoded once.
+
+        Args:
+            window, hop: seconds; default are one clip of the encoder and half of it.
+            label: what boxes are called.
+            options: of :meth:`find`.
+        """
+        encoded = self.encode_image(image)
+        moments = embed_timeline(self.prompter.encoder, self.prompter.processor, audio, "audio", window=window, hop=hop)
+        for start, end, vector in moments:
+            prompts = self.prompter.from_embeds({"audio": vector[None]}, labels=[label])
+            yield Heard(start, end, self.find(encoded, prompts, threshold=threshold, **options))
+
+    def watch(
+        self, video: str | os.PathLike[str], prompts: ClassPrompts, *, every: float = 0.5, **options: Any
+    ) -> Iterator[Frame]:
+        """What is found in a video, a frame each ``every`` seconds, while the file is being read.
+
+        Args:
+            prompts: from :meth:`prompts`.
+            options: of :meth:`find`.
+        """
+        for time, pixels in frames_of(video, every):
+            yield Frame(time, self.find(self.encode_image(pixels), prompts, **options))
+
+
+def _own_prompter(
+    encoder: ImageBindModel, processor: ImageBindProcessor, adapter: EmbeddingAdapter, part: Path
+) -> ClassPrompter:
+    """For a detector in the encoder's own space: class vectors of its words lie where the words' embeddings do."""
+    nothing = Vocabulary.from_file(part / NOTHING_FILE) if (part / NOTHING_FILE).is_file() else None
+    joint = ClassPrompter(encoder, processor, route="joint", adapter=adapter, nothing=nothing)
+    if not (part / WORDS_FILE).is_file():
+        return joint
+    known = Vocabulary.from_file(part / WORDS_FILE)
+    vocabulary = Vocabulary(known.names, joint.from_embeds({"text": known.vectors}).embeds, known.source)
+    return ClassPrompter(
+        encoder, processor, vocabulary=vocabulary, word_embeds=known.vectors, adapter=adapter, nothing=nothing
+    )

@@ -1,0 +1,18 @@
+"""What a public demo needs of the library: limits, previews, stopping, nearest words, slides, boxes.
+
+No user interface: the widgets are in ``demos``; anything else that serves strangers can be built on :class:`Studio` and
+:class:`DetectionStudio` as well.
+"""
+
+from __future__ import annotations
+
+from .detecting import DetectionStudio
+from .limits import Limits
+from .results import Drawing, Progress, Prompt, Slide, Spotting
+from .studio import Studio
+from .words import BUNDLED_WORDS, EVERYDAY_WORDS
+
+__all__ = [
+    "BUNDLED_WORDS", "EVERYDAY_WORDS", "DetectionStudio", "Drawing", "Limits", "Progress", "Prompt", "Slide",
+    "Spotting", "Studio",
+]  # fmt: skip

@@ -1,0 +1,172 @@
+"""What one visitor may ask for, so that nobody fills the memory or holds the machine. Checked before anything runs."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import Bind2GenError, Bind2GenWarning, EmptyInputError, InputError, TooLargeError, UnreadableError
+from ..preprocess.audio import AudioSettings
+from ..preprocess.image import ImageSettings
+from ..preprocess.imu import ImuSettings
+from ..preprocess.settings import Settings
+
+MEGABYTE = 1 << 20  # bytes, as browsers and Gradio count
+MAX_SEED = 2**32 - 1  # browsers hold whole numbers exactly up to 2**53
+MAX_WEIGHT = 2.0
+# "..., or raise max_seconds in AudioSettings": advice for programmers, which a visitor cannot follow
+_FOR_PROGRAMMERS = re.compile(r",? or raise [\w.]+ in \w+( and [\w.]+)?")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds of one request.
+
+    Attributes:
+        megabytes: of one file.
+        seconds: of sound.
+        motion_seconds: of an IMU recording.
+        pixels: of a picture, before it is decoded.
+        characters: of a text.
+        steps: of denoising.
+        pictures: drawn at once.
+        slide: pictures of a slide.
+        guidance: guidance scale.
+        prompts: looked for at once in one picture.
+        shown: pixels, the longer side of a picture that is searched; larger ones are shrunk to it.
+        boxes: found in one picture.
+    """
+
+    megabytes: float = 20
+    seconds: float = 60
+    motion_seconds: float = 600
+    pixels: int = 50_000_000
+    characters: int = 300
+    steps: int = 50
+    pictures: int = 4
+    slide: int = 9
+    guidance: float = 20.0
+    prompts: int = 7  # as many as there are colours that can be told apart
+    shown: int = 1333  # the most that Detic looks at
+    boxes: int = 50
+
+    def upload(self, path: str | Path) -> io.BytesIO:
+        """Read an uploaded file into memory, under its own name: errors must not show folders of the server.
+
+        Raises:
+            UnreadableError, EmptyInputError, TooLargeError: naming the file.
+        """
+        path = Path(path)
+        try:
+            size = path.stat().st_size
+            if size > self.megabytes * MEGABYTE:
+                raise TooLargeError(
+                    f"{path.name}: wanted at most {self.megabytes:g} MB, got {size / MEGABYTE:.0f} MB; cut or shrink it"
+                )
+            if size == 0:
+                raise EmptyInputError(f"{path.name}: the file is empty (0 bytes)")
+            file = io.BytesIO(path.read_bytes())
+        except OSError as error:
+            raise UnreadableError(f"{path.name}: cannot be read ({error.strerror})") from None
+        file.name = path.name  # quoted in messages
+        return file
+
+    def settings(self, name: str, settings: Settings) -> Settings:
+        """A modality's settings with the bounds on what is decoded."""
+        if isinstance(settings, AudioSettings):
+            return replace(settings, max_seconds=min(self.seconds, settings.max_seconds))
+        if isinstance(settings, ImuSettings):
+            return replace(settings, max_seconds=min(self.motion_seconds, settings.max_seconds))
+        if isinstance(settings, ImageSettings):
+            return replace(settings, max_pixels=min(self.pixels, settings.max_pixels))
+        return settings
+
+    def text(self, value: str) -> str:
+        """A text, without blanks around it."""
+        value = value.strip()
+        if len(value) > self.characters:
+            raise TooLargeError(f"text: wanted at most {self.characters} characters, got {len(value)}")
+        return value
+
+    def steps_of(self, value: Any) -> int:
+        return whole("steps", value, 1, self.steps)
+
+    def pictures_of(self, value: Any) -> int:
+        return whole("pictures", value, 1, self.pictures)
+
+    def slide_of(self, value: Any) -> int:
+        """Pictures of a slide: both ends at least."""
+        return whole("pictures of the slide", value, 2, self.slide)
+
+    def guidance_of(self, value: Any) -> float | None:
+        """None is the model's own."""
+        return None if value is None else finite("guidance", value, 0.0, self.guidance)
+
+
+def seed_of(value: Any) -> int:
+    """A seed, 0..2**32 - 1."""
+    return whole("seed", value, 0, MAX_SEED)
+
+
+def weights_of(weights: Mapping[str, Any] | None, given: Mapping[str, Any]) -> dict[str, float]:
+    """Weights of what was given; those of what was not are passed over, for sliders are always there.
+
+    Raises:
+        InputError: out of range, or none above zero.
+    """
+    weights = weights or {}
+    found = {name: finite(f"weight of {name}", weights.get(name, 1.0), -MAX_WEIGHT, MAX_WEIGHT) for name in given}
+    if max(found.values()) <= 0:
+        raise InputError("weights: wanted at least one above zero, among " + ", ".join(found))
+    return found
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number in low..high; 3.0 is one, for browsers send such.
+
+    Raises:
+        InputError: anything else.
+    """
+    number = finite(name, value, low, high, "a whole number")
+    if number != int(number):
+        raise InputError(f"{name}: wanted a whole number in {low}..{high}, got {value!r}")
+    return int(number)
+
+
+def finite(name: str, value: Any, low: float, high: float, kind: str = "a number") -> float:
+    """A number in low..high.
+
+    Raises:
+        InputError: anything else.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise InputError(f"{name}: wanted {kind} in {low:g}..{high:g}, got {value!r}")
+    return value
+
+
+def for_visitors(message: object) -> str:
+    """An error's message without the advice that is for programmers."""
+    return _FOR_PROGRAMMERS.sub("", str(message))
+
+
+@contextmanager
+def visitors_words() -> Iterator[list[str]]:
+    """Within the block: warnings are gathered as notes, and errors lose what only programmers can follow."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Bind2GenWarning)
+        try:
+            yield notes
+        except Bind2GenError as error:
+            raise type(error)(for_visitors(error)) from error
+        finally:
+            told = [str(warning.message) for warning in caught if issubclass(warning.category, Bind2GenWarning)]
+            notes += [for_visitors(message) for message in dict.fromkeys(told)]

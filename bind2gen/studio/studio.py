@@ -1,0 +1,271 @@
+"""The studio: one model, many visitors. Everything that the demos do, without their widgets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from threading import Event
+from typing import Any
+
+import torch
+
+from ..arithmetic import match_norm, normalize, slerp, subtract
+from ..errors import InputError, ShapeError
+from ..hosts import unclip
+from ..imagebind.fronts import FRONTS
+from ..modality import MODALITIES
+from ..pipeline import ImageBindUnCLIPPipeline
+from ..preprocess import depth
+from ..preprocess.depth_sensors import SENSORS
+from . import denoising
+from .animation import there_and_back
+from .limits import Limits, seed_of, visitors_words, weights_of
+from .results import Drawing, Progress, Slide
+from .words import EVERYDAY_WORDS, NearestWords
+from .worker import Report, Worker
+
+NEAREST = 5  # words that are shown
+STEPS = 20
+SLIDE = 5  # pictures
+AMOUNT = 0.5  # of the other that a difference takes away
+DRAWN_DEPTH = "drawn"  # an 8-bit drawing of inverse depth, white is near, instead of a camera's map
+DEPTH_SENSORS = (*SENSORS, DRAWN_DEPTH)
+RATE = 16_000  # Hz, of the tone that warms the model
+
+
+class Studio:
+    """Draws for visitors: bounded, one at a time, with previews, stoppable.
+
+    Args:
+        pipe: on its device.
+        words: that :meth:`hear` chooses from.
+        limits: of one request; None is the default ones.
+        batch_size: pictures denoised at a time.
+    """
+
+    def __init__(
+        self,
+        pipe: ImageBindUnCLIPPipeline,
+        *,
+        words: Sequence[str] = EVERYDAY_WORDS,
+        limits: Limits | None = None,
+        batch_size: int = 4,
+    ) -> None:
+        self.pipe, self.limits, self.batch_size = pipe, limits or Limits(), batch_size
+        self.words = NearestWords.for_pipeline(pipe, words)
+        self.worker = Worker()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What this model takes: those of its towers."""
+        return tuple(name for name, kind in MODALITIES.items() if kind.tower in self.pipe.imagebind.towers)
+
+    @property
+    def guidance(self) -> float:
+        """The model's own guidance scale."""
+        return float(self.pipe.config.guidance_scale)
+
+    def warm(self) -> None:
+        """Go once through everything that is slow the first time, so that no visitor has to wait for it."""
+        tone = torch.sin(torch.arange(RATE) / 10)
+
+        def work(report: Report, stop: Event) -> bool:
+            if "audio" in self.modalities:
+                self.pipe.embed(audio=(tone.numpy(), RATE))
+            rows = self.pipe.condition(self.pipe.embed(text="warm"))
+            pictures, _ = self._pictures(rows, [0], 3, None, report, stop)
+            self._round_trip(pictures, rows)
+            return True
+
+        for _ in self.worker.run(work, "warm"):
+            pass
+
+    def stop(self, session: str) -> bool:
+        """Stop what a session is drawing, after the step at hand; whether it drew anything."""
+        return self.worker.stop(session)
+
+    def close(self) -> None:
+        """Stop everything and end the worker's thread."""
+        self.worker.close()
+
+    # ---- what visitors ask for ----
+
+    def draw(
+        self,
+        inputs: Mapping[str, str | None],
+        *,
+        weights: Mapping[str, float] | None = None,
+        seed: int = 0,
+        steps: int = STEPS,
+        guidance: float | None = None,
+        pictures: int = 1,
+        depth_sensor: str | None = None,
+        session: str = "",
+    ) -> Iterator[Progress | Drawing]:
+        """Pictures of a blend of inputs.
+
+        Args:
+            inputs: modality -> uploaded file, or the text itself; None and empty ones are not given.
+            weights: modality -> weight, -2..2; 1 where not named, negative subtracts.
+            seed: of the first picture; the next ones have the next seeds.
+            steps, pictures: within the limits.
+            guidance: None is the model's own.
+            depth_sensor: one of :data:`DEPTH_SENSORS`, for a depth map.
+            session: whose work it is, for :meth:`stop`.
+
+        Yields:
+            :class:`Progress` while it works, then a :class:`Drawing`.
+
+        Raises:
+            Bind2GenError: an input or a number cannot be used.
+        """
+        limits, seed = self.limits, seed_of(seed)
+        steps, guidance = limits.steps_of(steps), limits.guidance_of(guidance)
+        seeds = tuple(range(seed, seed + limits.pictures_of(pictures)))
+
+        def work(report: Report, stop: Event) -> Drawing:
+            started = time.perf_counter()
+            report(Progress(0, steps))
+            with visitors_words() as notes:
+                row = self._condition(inputs, weights, depth_sensor)
+            rows = row.expand(len(seeds), -1)
+            drawn, stopped = self._pictures(rows, seeds, steps, guidance, report, stop)
+            likeness, shows = self._round_trip(drawn, rows)
+            heard = self.words.nearest(row, NEAREST)
+            seconds = time.perf_counter() - started
+            return Drawing(drawn, seeds[: len(drawn)], likeness, heard, shows, tuple(notes), stopped, seconds)
+
+        yield from self.worker.run(work, session)
+
+    def hear(
+        self,
+        inputs: Mapping[str, str | None],
+        *,
+        weights: Mapping[str, float] | None = None,
+        depth_sensor: str | None = None,
+        session: str = "",
+    ) -> dict[str, float]:
+        """The nearest words of a blend, word -> probability, nearest first; arguments as of :meth:`draw`."""
+
+        def work(report: Report, stop: Event) -> dict[str, float]:
+            with visitors_words():
+                return self.words.nearest(self._condition(inputs, weights, depth_sensor), NEAREST)
+
+        return next(self.worker.run(work, session), {})
+
+    def slide(
+        self,
+        first: Mapping[str, str | None],
+        second: Mapping[str, str | None],
+        *,
+        pictures: int = SLIDE,
+        amount: float = AMOUNT,
+        seed: int = 0,
+        steps: int = STEPS,
+        guidance: float | None = None,
+        session: str = "",
+    ) -> Iterator[Progress | Slide]:
+        """Slide from one thing to another along the sphere, with one seed; and take each out of the other.
+
+        The picture in the middle is that of their sum: normalised, it lies half way.
+
+        Args:
+            first, second: what each thing is made of, as the inputs of :meth:`draw`.
+            pictures: from end to end, 2 or more.
+            amount: 0..1 of the other that the differences take away.
+            seed, steps, guidance, session: as of :meth:`draw`.
+
+        Yields:
+            :class:`Progress` while it works, then a :class:`Slide`.
+
+        Raises:
+            Bind2GenError: an input or a number cannot be used.
+        """
+        limits, seed = self.limits, seed_of(seed)
+        steps, guidance, count = limits.steps_of(steps), limits.guidance_of(guidance), limits.slide_of(pictures)
+        if not isinstance(amount, int | float) or not 0 <= amount <= 1:
+            raise InputError(f"amount: wanted a number in 0..1, got {amount!r}")
+
+        def work(report: Report, stop: Event) -> Slide:
+            started = time.perf_counter()
+            report(Progress(0, steps))
+            with visitors_words() as notes:
+                ends = [normalize(self._condition(one, None, None, which)) for one, which in
+                        ((first, "the first thing"), (second, "the second thing"))]  # fmt: skip
+            way = torch.linspace(0, 1, count)
+            rows = slerp(ends[0], ends[1], way[:, None].to(ends[0]))  # (count, D)
+            rest = _differences(*ends, amount)
+            every = match_norm(torch.cat([rows, *rest]), unclip.host_norm(self.pipe))
+            drawn, stopped = self._pictures(every, [seed] * len(every), steps, guidance, report, stop)
+            finished = not stopped and len(drawn) == len(every)
+            return Slide(
+                drawn[:count], tuple(way.tolist()), self.words.first(rows), drawn[count:],
+                there_and_back(drawn[:count]) if finished else None,
+                tuple(notes), stopped, time.perf_counter() - started,
+            )  # fmt: skip
+
+        yield from self.worker.run(work, session)
+
+    # ---- how ----
+
+    def _condition(
+        self,
+        inputs: Mapping[str, str | None],
+        weights: Mapping[str, float] | None,
+        depth_sensor: str | None,
+        what: str = "the picture",
+    ) -> torch.Tensor:
+        """Read, encode and blend: (1, D) of the host's length."""
+        raw = self._read(inputs, depth_sensor)
+        if not raw:
+            raise InputError(f"nothing was given for {what}: record or upload a sound, or write some words")
+        return self.pipe.condition(self.pipe.embed(**raw), weights_of(weights, raw))
+
+    def _read(self, inputs: Mapping[str, str | None], depth_sensor: str | None) -> dict[str, Any]:
+        """Modality -> raw input, of those that were given."""
+        raw: dict[str, Any] = {}
+        for name, value in inputs.items():
+            if name == "text":
+                value = self.limits.text(value or "")
+            if not value:
+                continue
+            self.pipe.imagebind.tower(name)  # refused before the file is read
+            settings = self.limits.settings(name, getattr(self.pipe.processor, name))
+            if name == "text":
+                raw[name] = value
+            elif name == "depth":
+                raw[name] = depth.load(self.limits.upload(value), settings=settings, **_camera(depth_sensor))
+            else:
+                raw[name] = FRONTS[name].load(self.limits.upload(value), settings, None)
+        return raw
+
+    def _pictures(
+        self, rows: torch.Tensor, seeds: Sequence[int], steps: int, guidance: float | None, report: Report, stop: Event
+    ) -> tuple[tuple, bool]:
+        return denoising.draw(
+            self.pipe, rows, seeds, steps=steps, guidance=guidance, batch_size=self.batch_size, report=report, stop=stop
+        )
+
+    def _round_trip(self, pictures: Sequence[Any], rows: torch.Tensor) -> tuple[tuple[float, ...], tuple[str, ...]]:
+        """Of each picture: cosine with the vector that it was drawn from, and its nearest word."""
+        if not pictures:
+            return (), ()
+        embeds = self.pipe.embed(image=list(pictures))["image"]
+        likeness = (embeds * normalize(rows[: len(embeds)].to(embeds))).sum(1)
+        return tuple(likeness.tolist()), self.words.first(embeds)
+
+
+def _camera(sensor: str | None) -> dict[str, str]:
+    if sensor is not None and sensor not in DEPTH_SENSORS:
+        raise InputError(f"depth sensor: wanted one of {', '.join(DEPTH_SENSORS)}, got {sensor!r}")
+    if sensor == DRAWN_DEPTH:
+        return {"encoding": "relative_inverse"}
+    return {} if sensor is None else {"sensor": sensor}
+
+
+def _differences(first: torch.Tensor, second: torch.Tensor, amount: float) -> list[torch.Tensor]:
+    """Each less the other, (1, D); none if the two are the same."""
+    try:
+        return [subtract(first, second, amount), subtract(second, first, amount)]
+    except ShapeError:
+        return []

@@ -1,0 +1,191 @@
+"""Sound to picture: any mix of inputs, pictures that clear up while you watch, and what the model heard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from bind2gen.studio import Drawing, Progress, Studio
+from bind2gen.studio.limits import MAX_WEIGHT
+from bind2gen.studio.studio import DEPTH_SENSORS
+
+from . import parts
+
+TITLE = "Draw it"
+KINDS = {  # modality -> label
+    "audio": "Sound",
+    "text": "Words",
+    "image": "Picture",
+    "depth": "Depth map",
+    "thermal": "Infrared",
+    "imu": "Motion",
+}
+EXPLANATION = (
+    "Round trip: the picture is embedded again and compared with what it was drawn from; 1 would be a perfect match."
+)
+FIRST_EXAMPLE = "frog"
+
+
+def add(studio: Studio) -> None:
+    """Lay the widgets out within the open Blocks."""
+    with gr.Row(elem_classes="b2g-columns"):
+        with gr.Column(scale=5, min_width=320):
+            first = dict(zip(*reversed(parts.example_labels()), strict=True)).get(FIRST_EXAMPLE)
+            inputs: dict[str, Any] = {"audio": parts.sound("Sound", value=first)}
+            parts.sound_examples(inputs["audio"])
+            inputs["text"] = gr.Textbox(
+                "",
+                label="Words",
+                placeholder="Optional, for example: a bird",
+                max_length=studio.limits.characters,
+                lines=1,
+            )
+            draw, stop = parts.buttons("Draw")
+            gr.Markdown(parts.bounds(studio.limits), elem_classes="b2g-quiet")
+            heard = gr.Label(label="What the model heard", num_top_classes=5, show_heading=False, elem_id="heard")
+        with gr.Column(scale=6, min_width=320):
+            stage = gr.HTML(parts.stage([]), padding=False, elem_id="pictures")
+            status = gr.HTML(parts.said("Press Draw, or choose another sound first."), padding=False, elem_id="status")
+            files = gr.Gallery(visible=False, label="pictures")
+            details = gr.JSON(visible=False, label="details")
+    with gr.Accordion("More to mix in", open=False):
+        inputs |= _sensors(studio)
+    with gr.Accordion("Weights", open=False):
+        weights = _weights(studio)
+    with gr.Accordion("Settings", open=False), gr.Row():
+        seed, steps, guidance = parts.settings(studio)
+        pictures = gr.Slider(1, studio.limits.pictures, 1, step=1, label="Pictures", info="with seeds in a row")
+
+    mixed = [inputs[name] for name in ("audio", "text", "image", "depth", "depth_sensor", "thermal", "imu")]
+    event = draw.click(
+        _draw(studio), [*mixed, *weights, seed, steps, guidance, pictures], [files, heard, details, stage, status],
+        api_name="sound2image", concurrency_id=parts.QUEUE, show_progress="minimal", show_progress_on=[status],
+    )  # fmt: skip
+    parts.stopping(studio, stop, event, status, "stop")
+    only_hear = gr.Button("Hear", visible=False)
+    only_hear.click(_hear(studio), [*mixed, *weights], heard, api_name="hear", concurrency_id=parts.QUEUE)
+
+
+def _sensors(studio: Studio) -> dict[str, Any]:
+    """The inputs besides sound and words; those that the model has no tower for are hidden."""
+    there = studio.modalities
+    with gr.Row():
+        image = parts.picture("Picture")
+        thermal = parts.picture("Infrared picture")
+        with gr.Column(min_width=240):
+            depth = parts.file("Depth map", [".png", ".tiff", ".tif", ".exr", ".npy", ".pfm", ".pgm"])
+            sensor = gr.Dropdown(
+                list(DEPTH_SENSORS), value=DEPTH_SENSORS[0], label="Depth camera",
+                info="drawn: an 8-bit picture in which white is near",
+            )  # fmt: skip
+        imu = parts.file("Motion recording", [".csv", ".tsv", ".txt", ".npy", ".npz", ".gz"])
+    for name, widget in (("image", image), ("thermal", thermal), ("depth", depth), ("depth", sensor), ("imu", imu)):
+        widget.visible = name in there
+    return {"image": image, "thermal": thermal, "depth": depth, "depth_sensor": sensor, "imu": imu}
+
+
+def _weights(studio: Studio) -> list[gr.Slider]:
+    gr.Markdown("Of what is given. 0 leaves it out, below 0 takes it away.", elem_classes="b2g-quiet")
+    with gr.Row():
+        return [
+            gr.Slider(
+                -MAX_WEIGHT, MAX_WEIGHT, 1.0, step=0.1, label=f"Weight: {label.lower()}", min_width=150,
+                visible=name in studio.modalities,
+            )
+            for name, label in KINDS.items()
+        ]  # fmt: skip
+
+
+def _named(values: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(KINDS, values, strict=True))
+
+
+def _draw(studio: Studio) -> Any:
+    def sound2image(
+        audio: str | None = None,
+        text: str | None = None,
+        image: str | None = None,
+        depth: str | None = None,
+        depth_sensor: str = DEPTH_SENSORS[0],
+        thermal: str | None = None,
+        imu: str | None = None,
+        weight_audio: float = 1.0,
+        weight_text: float = 1.0,
+        weight_image: float = 1.0,
+        weight_depth: float = 1.0,
+        weight_thermal: float = 1.0,
+        weight_imu: float = 1.0,
+        seed: int = 0,
+        steps: int = 20,
+        guidance: float | None = None,
+        pictures: int = 1,
+        request: gr.Request | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Pictures of a blend of inputs. Gives previews while it draws; the last result counts."""
+        with parts.shown_errors() as failed:
+            news = studio.draw(
+                _named((audio, text, image, depth, thermal, imu)),
+                weights=_named((weight_audio, weight_text, weight_image, weight_depth, weight_thermal, weight_imu)),
+                seed=seed, steps=steps, guidance=guidance, pictures=pictures, depth_sensor=depth_sensor,
+                session=parts.session(request),
+            )  # fmt: skip
+            for item in news:
+                yield _shown(item)
+        if failed:
+            yield gr.skip(), gr.skip(), gr.skip(), gr.skip(), parts.alert(failed[0])
+            raise failed[0]
+
+    return sound2image
+
+
+def _shown(item: Progress | Drawing) -> tuple[Any, ...]:
+    """Values of files, nearest words, details, stage and status."""
+    if isinstance(item, Progress):
+        previews = [(parts.preview(picture), "") for picture in item.pictures]
+        return gr.skip(), gr.skip(), gr.skip(), _grid(previews) if previews else gr.skip(), parts.progress(item)
+    captions = [
+        f"seed {seed} · round trip {score:.2f} · nearest word: {word}"
+        for seed, score, word in zip(item.seeds, item.round_trip, item.shows, strict=True)
+    ]
+    files = [parts.saved(picture) for picture in item.pictures]
+    details = {
+        "seeds": item.seeds, "round_trip": item.round_trip, "shows": item.shows, "heard": item.heard,
+        "notes": item.notes, "stopped": item.stopped, "seconds": round(item.seconds, 3),
+    }  # fmt: skip
+    grid = _grid([(parts.address(file), caption) for file, caption in zip(files, captions, strict=True)])
+    captioned = list(zip(files, captions, strict=True))
+    return captioned, item.heard, details, grid, parts.done(item.seconds, item.stopped, item.notes, EXPLANATION)
+
+
+def _grid(figures: list[tuple[str, str]]) -> str:
+    return parts.stage(figures, 1 if len(figures) == 1 else 2)
+
+
+def _hear(studio: Studio) -> Any:
+    def hear(
+        audio: str | None = None,
+        text: str | None = None,
+        image: str | None = None,
+        depth: str | None = None,
+        depth_sensor: str = DEPTH_SENSORS[0],
+        thermal: str | None = None,
+        imu: str | None = None,
+        weight_audio: float = 1.0,
+        weight_text: float = 1.0,
+        weight_image: float = 1.0,
+        weight_depth: float = 1.0,
+        weight_thermal: float = 1.0,
+        weight_imu: float = 1.0,
+    ) -> dict[str, float]:
+        """The nearest words of a blend, without drawing it."""
+        with parts.shown_errors() as failed:
+            return studio.hear(
+                _named((audio, text, image, depth, thermal, imu)),
+                weights=_named((weight_audio, weight_text, weight_image, weight_depth, weight_thermal, weight_imu)),
+                depth_sensor=depth_sensor,
+            )
+        raise failed[0]
+
+    return hear

@@ -1,0 +1,279 @@
+"""The endpoints by name, as scripts call them, and what the server refuses."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from bind2gen.bundled import example_sounds
+from bind2gen.errors import DependencyError
+from bind2gen.studio import Studio
+
+gradio_client = pytest.importorskip("gradio_client", reason="the demos need Gradio: pip install 'bind2gen[demos]'")
+
+VISITORS = 8
+PATIENCE = 120  # s for all visitors together
+
+
+def client(server, folder=None):
+    options = {"download_files": str(folder)} if folder else {}
+    return gradio_client.Client(server.url, verbose=False, **options)
+
+
+def example(name):
+    return gradio_client.handle_file(str(example_sounds()[name]))
+
+
+def draw(caller, **given):
+    return caller.predict(api_name="/sound2image", **({"steps": 2, "audio": None} | given))
+
+
+def pixels(result):
+    files, *_ = result
+    return np.stack([np.asarray(Image.open(item["image"]).convert("RGB"), dtype=int) for item in files])
+
+
+def test_endpoints_are_the_documented_ones_with_these_parameters(server):
+    found = client(server).view_api(return_format="dict", print_info=False)["named_endpoints"]
+    parameters = {name: [p["parameter_name"] for p in about["parameters"]] for name, about in found.items()}
+    mixed = ["audio", "text", "image", "depth", "depth_sensor", "thermal", "imu"]
+    weights = [f"weight_{name}" for name in ("audio", "text", "image", "depth", "thermal", "imu")]
+    drawing = ["seed", "steps", "guidance"]
+    things = [f"{kind}_{which}" for which in ("first", "second") for kind in ("text", "audio", "image")]
+    assert parameters == {
+        "/sound2image": [*mixed, *weights, *drawing, "pictures"],
+        "/hear": [*mixed, *weights],
+        "/detect": ["picture", "audio", "audio_second", "audio_third", "text", "threshold"],
+        "/detect_threshold": ["threshold"],
+        "/arithmetic": [*things, "pictures", "amount", *drawing],
+        "/stop": [],
+        "/stop_detect": [],
+        "/stop_arithmetic": [],
+    }
+
+
+def test_a_sound_becomes_the_pictures_of_its_seeds(server, tmp_path):
+    caller = client(server, tmp_path)
+    two = draw(caller, audio=example("frog"), seed=5, pictures=2)
+    heard, details = two[1], two[2]
+    assert heard["label"] == max(details["heard"], key=details["heard"].get)
+    assert details["seeds"] == [5, 6] and details["stopped"] is False
+    assert len(details["round_trip"]) == 2 and all(-1 <= score <= 1 for score in details["round_trip"])
+    assert pixels(two).shape == (2, 64, 64, 3)
+    alone = draw(caller, audio=example("frog"), seed=6)
+    assert abs(pixels(alone)[0] - pixels(two)[1]).max() <= 1
+    assert abs(pixels(two)[0] - pixels(two)[1]).mean() > 5
+
+
+def test_hearing_names_the_example_sounds(server):
+    caller = client(server)
+    for name in ("dog", "clock"):
+        heard = caller.predict(audio=example(name), api_name="/hear")
+        assert heard["label"] == name
+    silent = caller.predict(audio=None, text="a train", api_name="/hear")
+    assert silent["label"] == "train"
+
+
+def test_a_weight_of_zero_leaves_the_sound_out(server, tmp_path):
+    caller = client(server, tmp_path)
+    both = draw(caller, audio=example("dog"), text="a clock", weight_audio=0)
+    assert abs(pixels(both) - pixels(draw(caller, text="a clock"))).max() <= 1
+
+
+def test_arithmetic_gives_slide_differences_and_animation(server, tmp_path):
+    strip, differences, animation, *_ = client(server, tmp_path).predict(
+        text_first="a bird", audio_second=example("sea"), pictures=3, steps=2, api_name="/arithmetic"
+    )
+    assert [item["caption"].split(" · ")[0] for item in strip] == ["0%", "50%", "100%"]
+    assert [item["caption"] for item in differences] == ["first − second", "second − first"]
+    with Image.open(animation) as moving:
+        assert moving.is_animated and moving.size == (64, 64)
+
+
+def find(caller, picture, *sounds, **given):
+    """Path of the picture with boxes, and the details."""
+    slots = dict(zip(("audio", "audio_second", "audio_third"), sounds, strict=False))
+    answer = caller.predict(picture=gradio_client.handle_file(str(picture)), api_name="/detect", **slots, **given)
+    return answer[0], answer[1]
+
+
+def test_boxes_of_sounds_and_words_are_those_of_the_library(server, scene, tmp_path):
+    drawn, told = find(client(server, tmp_path), scene, example("clock"), None, example("frog"), text="a dog, rain")
+    assert [(p["label"], p["kind"]) for p in told["prompts"]] == [
+        ("sound 1", "audio"), ("sound 3", "audio"), ("a dog", "text"), ("rain", "text"),
+    ]  # fmt: skip
+    assert len({p["colour"] for p in told["prompts"]}) == 4
+    assert told["threshold"] == pytest.approx(server.detecting.threshold, abs=0.006)  # of two decimals on the slider
+    sounds = [str(example_sounds()[name]) for name in ("clock", "frog")]
+    pipe = server.detecting.pipe
+    wanted = pipe(scene, audio=sounds, text=["a dog", "rain"], threshold=told["threshold"])
+    assert [box["label"] for box in told["boxes"]] == [
+        {"clock": "sound 1", "frog": "sound 3"}.get(name, name) for name in wanted.names
+    ]
+    assert np.allclose([box["xyxy"] for box in told["boxes"]], wanted.xyxy, atol=0.051)
+    assert Image.open(drawn).width >= 640
+
+
+def test_the_threshold_filters_the_last_finding_without_any_network(server, scene, monkeypatch):
+    caller = client(server)
+    _, low = find(caller, scene, example("clock"), example("insect"), threshold=0.05)
+    scores = [box["score"] for box in low["boxes"]]
+    assert len(scores) > 1
+    monkeypatch.setattr(server.detecting.pipe, "encode_image", None)
+    monkeypatch.setattr(server.detecting.pipe, "find", None)
+    middle = (scores[0] + scores[1]) / 2
+    told, *_ = caller.predict(threshold=middle, api_name="/detect_threshold")
+    assert told["boxes"] == low["boxes"][:1] and told["threshold"] == pytest.approx(middle)
+    told, *_ = caller.predict(threshold=1, api_name="/detect_threshold")
+    assert told["boxes"] == [] and [p["boxes"] for p in told["prompts"]] == [0, 0]
+
+
+def test_a_search_without_picture_prompt_or_with_a_bad_one_is_one_line(server, scene, files):
+    caller = client(server)
+    bad = gradio_client.handle_file(str(files / "text.wav"))
+    for given, says in (
+        (dict(audio=example("dog")), "no picture to search"),
+        (dict(picture=gradio_client.handle_file(str(scene))), "nothing to look for"),
+        (dict(picture=gradio_client.handle_file(str(scene)), audio=bad), "text.wav: wanted"),
+        (dict(picture=gradio_client.handle_file(str(files / "bomb.png")), text="a dog"), "bomb.png: a picture of"),
+        (dict(picture=gradio_client.handle_file(str(scene)), text="a,b,c,d,e,f,g,h"), "at most 7"),
+        (
+            dict(picture=gradio_client.handle_file(str(scene)), text="a dog", threshold=2),
+            "greater than maximum value 1",
+        ),
+    ):
+        with pytest.raises(gradio_client.exceptions.AppError, match=says) as caught:
+            caller.predict(api_name="/detect", **given)
+        assert "\n" not in str(caught.value) and str(server.uploads) not in str(caught.value)
+
+
+def test_eight_visitors_at_once_all_get_pictures(server, tmp_path):
+    results, errors = {}, []
+
+    def visit(k):
+        try:
+            results[k] = pixels(draw(client(server, tmp_path / str(k)), text="a dog", seed=k))
+        except Exception as error:  # noqa: BLE001  (gathered, and none is wanted)
+            errors.append(error)
+
+    threads = [threading.Thread(target=visit, args=(k,)) for k in range(VISITORS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not errors and len(results) == VISITORS
+    assert len({result.tobytes() for result in results.values()}) == VISITORS  # each his own seed
+
+
+def test_a_cancelled_drawing_stops_and_the_next_one_is_whole(server, tmp_path):
+    caller = client(server, tmp_path)
+    job = caller.submit(text="a dog", audio=None, steps=50, api_name="/sound2image")
+    next(iter(job))
+    job.cancel()
+    result = draw(client(server, tmp_path / "next"), text="a dog")
+    assert result[2]["stopped"] is False and not server.studio.worker.busy
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"steps": 51}, "steps"),  # the slider's own bound answers first
+        ({"pictures": 5}, "pictures"),
+        ({"text": "x" * 301}, "300"),
+        ({}, "nothing was given"),
+        ({"text": "a dog", "weight_text": 0}, "at least one above zero"),
+    ],
+)
+def test_limits_hold_for_scripts_too(server, given, says):
+    with pytest.raises(Exception, match=says if "steps" not in says and "pictures" not in says else "."):
+        draw(client(server), **given)
+
+
+@pytest.mark.parametrize("name", ["text.wav", "empty.wav"])
+def test_bad_sounds_are_one_line_without_folders(server, files, name):
+    with pytest.raises(gradio_client.exceptions.AppError, match=name) as caught:
+        draw(client(server), audio=gradio_client.handle_file(str(files / name)))
+    assert "\n" not in str(caught.value) and str(server.uploads) not in str(caught.value)
+
+
+def test_nothing_outside_the_upload_folder_is_given_or_read(server):
+    mine = Path(__file__).resolve()
+    for path in ("/etc/passwd", str(mine), "pyproject.toml", "../etc/passwd"):
+        assert httpx.get(f"{server.url}gradio_api/file={path}").status_code == 403
+    with open(example_sounds()["dog"], "rb") as file:
+        [uploaded] = httpx.post(f"{server.url}gradio_api/upload", files={"files": ("dog.flac", file)}).json()
+    assert "event: complete" in hear_file_at(server, uploaded)
+    for path in (str(mine), "/etc/passwd", str(example_sounds()["dog"])):
+        assert "event: error" in hear_file_at(server, path)
+    assert not any(found.name == mine.name for found in server.uploads.rglob("*"))
+
+
+def hear_file_at(server, path):
+    """Ask without the client, which would upload what lies here, for what the server hears in a file of its own."""
+    defaults = [None, None, None, "kinect_v1", None, None, *[1.0] * 6]
+    upload = {"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": "a.wav"}
+    asked = httpx.post(f"{server.url}gradio_api/call/hear", json={"data": [upload, *defaults]})
+    return httpx.get(f"{server.url}gradio_api/call/hear/{asked.json()['event_id']}", timeout=PATIENCE).text
+
+
+def test_the_server_fetches_nothing_on_behalf_of_visitors(server):
+    for path in (
+        "file=http://127.0.0.1:9/x",
+        "file=https://example.com/x",
+        "proxy=https://example.com/x",
+        "file/http:/x",
+    ):
+        answer = httpx.get(f"{server.url}gradio_api/{path}")
+        assert answer.status_code == 403
+    elsewhere = {"path": "https://example.com/a.wav", "meta": {"_type": "gradio.FileData"}, "orig_name": "a.wav"}
+    with pytest.raises(gradio_client.exceptions.AppError, match="wanted an uploaded file, got an address"):
+        draw(client(server), audio=elsewhere)
+
+
+def test_the_page_may_reach_this_server_only_and_says_so(server):
+    answer = httpx.get(server.url)
+    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'self'"
+    allowed = {word for words in policy.values() for word in words.split()}
+    assert allowed <= {"'self'", "'none'", "'unsafe-inline'", "'unsafe-eval'", "data:", "blob:"}
+
+
+def test_an_upload_beyond_the_limit_is_cut_off_by_the_server(server, files):
+    with open(files / "huge.wav", "rb") as file:
+        chunk = file.read(21_000_000)
+    answer = httpx.post(f"{server.url}gradio_api/upload", files={"files": ("huge.wav", chunk)})
+    assert answer.status_code == 413
+
+
+def test_the_queue_is_bounded(server, page):
+    assert server.blocks._queue.max_size == page.WAITING
+    fns = [fn for fn in server.blocks.fns.values() if fn.api_name in ("sound2image", "hear", "detect", "arithmetic")]
+    assert len(fns) == 4 and {(fn.concurrency_id, fn.concurrency_limit) for fn in fns} == {("model", "default")}
+    assert server.blocks._queue.default_concurrency_limit == 1
+
+
+def test_nothing_is_reported_home(server):
+    config = server.blocks.config
+    assert config["analytics_enabled"] is False and not server.blocks.share
+    assert server.blocks.run_history is False and not server.blocks.stylesheets
+
+
+def test_a_page_with_one_demo_has_its_endpoints_only(page, tiny_pipeline):
+    studio = Studio(tiny_pipeline, words=("a", "b"))
+    names = {fn.api_name for fn in page.build({"arithmetic": studio}).fns.values() if fn.api_visibility == "public"}
+    assert names == {"arithmetic", "stop_arithmetic"}
+    studio.close()
+
+
+def test_an_installation_without_demos_says_so(monkeypatch, tmp_path):
+    from bind2gen.cli import demo
+
+    monkeypatch.setattr(demo, "FOLDERS", (tmp_path,))
+    monkeypatch.delitem(demo.sys.modules, demo.DEMOS, raising=False)
+    with pytest.raises(DependencyError, match="reinstall"):
+        demo.demos()
