@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -170,7 +171,15 @@ def test_bad_uploads_are_told_in_one_line(name, says, visit, files, artefacts):
     tab.screenshot(path=artefacts / f"refused-{name.replace('.', '-')}.png")
 
 
-def test_stop_ends_the_drawing(visit, server):
+@pytest.fixture
+def slow_drawing(server):
+    """Steps so slow that a click comes before the last of them, however busy the machine."""
+    hook = server.studio.pipe.unet.register_forward_pre_hook(lambda *_: time.sleep(0.3))
+    yield
+    hook.remove()
+
+
+def test_stop_ends_the_drawing(visit, server, slow_drawing):
     tab = visit()
     set_steps(tab, 50)
     tab.get_by_role("button", name="Draw", exact=True).click()
