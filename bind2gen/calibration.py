@@ -108,13 +108,11 @@ class Calibration:
         limits = self.thresholds_for(prompts.labels)
         if any(prompts.nothing):
             limits[torch.tensor(prompts.nothing)] = 1.0  # which no score exceeds
-        if self.background is None:
-            return detector.detect(encoded, prompts.embeds, labels=prompts.labels, threshold=limits, **options)
-        if self.background.shape[1] != prompts.embeds.shape[1]:
+        if self.background is not None and self.background.shape[1] != prompts.embeds.shape[1]:
             wanted, came = prompts.embeds.shape[1], self.background.shape[1]
             raise ShapeError(f"Calibration: wanted a background of width {wanted} like the prompts, got {came}")
         found = detector.detect(encoded, prompts.embeds, labels=prompts.labels, threshold=limits, **options)
-        if not len(found):
+        if self.background is None or not len(found):
             return found
         # Apart from the prompts: a detector that lets classes compete, or stops at a number of boxes, must not
         # answer a prompt otherwise because there is a background.

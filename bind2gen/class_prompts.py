@@ -20,9 +20,10 @@ from .adapter import EmbeddingAdapter
 from .arithmetic import normalize
 from .class_map import ClassMap
 from .errors import HostError, InputError, ShapeError
+from .imagebind.embedding import embed_inputs
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
-from .prompt_inputs import MixedPrompt, embed_inputs, input_name, listed
+from .prompt_inputs import MixedPrompt, input_name, listed
 from .text_towers import EncoderText
 from .vocabulary import Vocabulary, embed_names
 

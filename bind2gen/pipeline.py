@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +18,16 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from .adapter import EmbeddingAdapter
 from .arithmetic import match_norm, normalize
-from .errors import Bind2GenWarning, HostError, InputError, ModalityError, ShapeError
+from .errors import HostError, InputError, ShapeError
 from .hosts import unclip
 from .hosts.arguments import check_generator, check_numbers, check_words
 from .hosts.packaged import PackagedPipelineMixin
 from .hosts.patch_autoencoder import PatchAutoencoder
 from .hosts.unclip_files import load_host
+from .imagebind.embedding import embed_inputs
 from .imagebind.loading import load_imagebind, load_processor
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
-from .modality import MODALITIES
-
-# The processor's keyword for each modality that it reads.
-PROCESSOR_KEYS = {name: "images" if name == "image" else name for name in MODALITIES}
 
 
 @dataclass
@@ -153,7 +149,6 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
         """Set ``pipe._interrupt = True`` in a callback to stop denoising and decode what is there."""
         return self._interrupt
 
-    @torch.no_grad()
     def embed(self, *, sampling_rate: float | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
         """ImageBind embeddings of raw inputs: modality -> (B, D) unit norm float32.
 
@@ -164,17 +159,10 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
             sampling_rate: Hz, of sounds given as arrays without a rate.
         """
         given = {name: value for name, value in inputs.items() if value is not None}
-        if unknown := [name for name in given if name not in PROCESSOR_KEYS]:
-            raise ModalityError(f"{', '.join(unknown)}: no such modality; known are {', '.join(PROCESSOR_KEYS)}")
-        for name in given:
-            self.imagebind.tower(name)  # refused before the inputs are read
-        if self.imagebind.training:
-            words = "imagebind is in training mode, its embeddings are partly random; call pipe.imagebind.eval()"
-            warnings.warn(words, Bind2GenWarning, stacklevel=2)
-        keys = {PROCESSOR_KEYS[name]: value for name, value in given.items()}
-        features = self.processor(**keys, sampling_rate=sampling_rate, device=self._execution_device)
-        output = self.imagebind(**features)
-        return {name: output[MODALITIES[name].embeds_key] for name in given}
+        return embed_inputs(
+            self.imagebind, self.processor, given,
+            sampling_rate=sampling_rate, device=self._execution_device, name="pipe.imagebind",
+        )  # fmt: skip
 
     def condition(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float] | None = None) -> torch.Tensor:
         """Unit-norm embeddings by modality -> (B, D) conditioning vectors of the host's length.

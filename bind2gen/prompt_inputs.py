@@ -14,11 +14,10 @@ from typing import Any
 import torch
 
 from .errors import Bind2GenWarning, EmptyInputError, InputError, ModalityError
+from .imagebind.embedding import PROCESSOR_KEYS, embed_inputs
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
-from .modality import MODALITIES
 from .null_sounds import null_sounds
-from .pipeline import PROCESSOR_KEYS
 from .sounds import SAMPLE_RATE
 from .vocabulary import Vocabulary
 
@@ -93,32 +92,6 @@ def input_name(modality: str, value: Any, number: int) -> str:
     if isinstance(value, str | os.PathLike) and Path(value).stem:
         return Path(value).stem
     return f"{modality} {number}"
-
-
-@torch.no_grad()
-def embed_inputs(
-    encoder: ImageBindModel,
-    processor: ImageBindProcessor,
-    inputs: Mapping[str, Any],
-    *,
-    sampling_rate: float | None = None,
-) -> dict[str, torch.Tensor]:
-    """Raw inputs, modality -> one or a list, to (N, D) unit norm float32 embeddings on the encoder's device.
-
-    Raises:
-        ModalityError: an unknown modality, or one without a tower.
-        InputError: an input cannot be read.
-    """
-    if unknown := [name for name in inputs if name not in PROCESSOR_KEYS]:
-        raise ModalityError(f"{', '.join(unknown)}: no such modality; known are {', '.join(PROCESSOR_KEYS)}")
-    for name in inputs:
-        encoder.tower(name)  # refused before the inputs are read
-    if encoder.training:
-        words = "the encoder is in training mode, its embeddings are partly random; call encoder.eval()"
-        warnings.warn(words, Bind2GenWarning, stacklevel=3)
-    keys = {PROCESSOR_KEYS[name]: value for name, value in inputs.items()}
-    output = encoder(**processor(**keys, sampling_rate=sampling_rate, device=encoder.device))
-    return {name: output[MODALITIES[name].embeds_key] for name in inputs}
 
 
 def embed_nothing(encoder: ImageBindModel, processor: ImageBindProcessor, *, seed: int = 0) -> Vocabulary:

@@ -10,8 +10,9 @@ from bind2gen.arithmetic import blend, normalize
 from bind2gen.class_map import ClassMap
 from bind2gen.class_prompts import ROUTES, ClassPrompter
 from bind2gen.errors import Bind2GenWarning, EmptyInputError, HostError, InputError, ModalityError, ShapeError
+from bind2gen.imagebind.embedding import embed_inputs
 from bind2gen.imagebind.processor import ImageBindProcessor
-from bind2gen.prompt_inputs import MixedPrompt, embed_inputs, embed_nothing
+from bind2gen.prompt_inputs import MixedPrompt, embed_nothing
 from bind2gen.text_towers import EncoderText
 from bind2gen.vocabulary import Vocabulary
 

@@ -95,8 +95,8 @@ def _encode(
 ) -> dict[str, np.ndarray]:
     import torch
 
+    from ..imagebind.embedding import PROCESSOR_KEYS
     from ..modality import MODALITIES
-    from ..pipeline import PROCESSOR_KEYS
 
     vectors: dict[str, np.ndarray] = {}
     with torch.inference_mode(), progress("encode", total=sum(map(len, inputs.values())), quiet=quiet) as bar:

@@ -16,8 +16,7 @@ from tqdm.auto import tqdm
 
 from ..errors import Bind2GenWarning
 from ..hosts.unclip import picture_size
-from ..modality import MODALITIES
-from ..pipeline import PROCESSOR_KEYS, ImageBindUnCLIPPipeline
+from ..pipeline import ImageBindUnCLIPPipeline
 from ..preprocess.imu_recording import ImuRecording
 from ..train.data import AudioSet, ImuSet
 from ..train.mini_recipe import TEMPLATES
@@ -29,7 +28,7 @@ TIMED_CALLS = 5
 @torch.no_grad()
 def embed(pipe: ImageBindUnCLIPPipeline, modality: str, items: Sequence[Any], *, quiet: bool = False) -> torch.Tensor:
     """Raw inputs as the processor takes them -> (N, D) float32 unit norm on the CPU."""
-    kind, parts = MODALITIES[modality], []
+    parts = []
     with (
         warnings.catch_warnings(),
         tqdm(total=len(items), desc=f"{modality} embeddings", disable=quiet or None, leave=False) as bar,
@@ -37,8 +36,7 @@ def embed(pipe: ImageBindUnCLIPPipeline, modality: str, items: Sequence[Any], *,
         warnings.simplefilter("ignore", Bind2GenWarning)  # many stretches of motion are shorter than a window
         for start in range(0, len(items), BATCH):
             batch = list(items[start : start + BATCH])
-            features = pipe.processor(**{PROCESSOR_KEYS.get(modality, modality): batch}, device=pipe.device)
-            parts.append(pipe.imagebind(**features)[kind.embeds_key].float().cpu())
+            parts.append(pipe.embed(**{modality: batch})[modality].float().cpu())
             bar.update(len(batch))
     return torch.cat(parts)
 

@@ -9,8 +9,8 @@ import torch
 from ..arithmetic import normalize
 from ..class_prompts import ClassPrompter
 from ..errors import InputError
+from ..imagebind.embedding import embed_inputs
 from ..pipeline import ImageBindUnCLIPPipeline
-from ..prompt_inputs import embed_inputs
 
 # Captions that are averaged for each word; CLIP's practice, and the paper's for all modalities.
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "the sound of a {}")

@@ -26,9 +26,7 @@ CLASS_BIAS = -3.0  # of the class logits before training: most regions are of no
 REGIONS = 32  # of each picture that the cascade learns from
 PROPOSAL_STEPS = 300  # the cascade learns from objects' own boxes until proposals mean something
 MEAN_OF = (1, 6)  # vectors of one concept that are averaged to one class vector, at least and at most
-NOISE = (
-    0.25  # length of the random vector that is added to a unit-norm class vector: unseen sounds lie beside seen ones
-)
+NOISE = 0.25  # length of what is added at random to a unit-norm class vector: unseen sounds lie beside seen ones
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from ..evaluate.detection import PromptScores, Truth, average_precision, prompt_
 from ..hosts.detections import Detections
 from ..hosts.detic.detector import DeticDetector
 from ..hosts.detic.model import DeticModel
-from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..prompt_inputs import embed_nothing
 from ..vocabulary import Vocabulary
@@ -33,7 +32,7 @@ from .mini_package import fit_adapter
 from .mini_recipe import JUDGED, TEMPLATES, detector_config
 from .mosaics import BoxedSet, Mosaics, Scene, boxed, load_frames
 from .pairings import embed_altered
-from .towers import embed_photos
+from .towers import embed_names, embed_photos
 
 SOUND_COPIES = 3  # altered ones of each training sound
 PHOTOS = 400  # of each concept that give class vectors
@@ -89,15 +88,11 @@ class MiniDetection:
     @torch.no_grad()
     def held_out_vectors(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Class vectors by words (C, D), and those of each concept's held-out sounds (n, D)."""
-        words = [_mean_text(self.run, self.model, name) for name in JUDGED]
+        words = embed_names(self.model, self.run.tokenize, list(JUDGED), TEMPLATES)
         clips, concepts = self.run.held_out("audio")
         sounds = torch.cat([self.model.encode("audio", clip) for clip in clips])
         heard = [class_vectors({"audio": sounds[torch.from_numpy(concepts == name)]}, self.adapter) for name in JUDGED]
-        return class_vectors({"text": torch.cat(words)}, self.adapter), heard
-
-
-def _mean_text(run: Run, model: ImageBindModel, name: str) -> torch.Tensor:
-    return model.encode("text", run.tokenize([t.format(name) for t in TEMPLATES])[None])  # (1, D)
+        return class_vectors({"text": words}, self.adapter), heard
 
 
 def _halved(data: BoxedSet, half: int | None) -> BoxedSet:
@@ -187,7 +182,8 @@ def package_detector(run: Run, folder: Path, processor: ImageBindProcessor) -> N
     network.load_state_dict(weights_of(run.out / "detector"))
     network.half()
     DeticDetector(network).save_pretrained(folder)
-    Vocabulary(JUDGED, torch.cat([_mean_text(run, detection.model, name) for name in JUDGED])).save(folder / WORDS_FILE)
+    words = embed_names(detection.model, run.tokenize, list(JUDGED), TEMPLATES)
+    Vocabulary(JUDGED, words).save(folder / WORDS_FILE)
     nothing = embed_nothing(detection.model, processor)
     nothing.save(folder / NOTHING_FILE)
     silent = class_vectors({"audio": nothing.vectors}, detection.adapter)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .config import DeticConfig
+from .mlp import Mlp
 
 EPS = 1e-6  # of all layer norms
 STEM_STRIDE = 4  # pixels
 KERNEL = 7  # of the depthwise convolutions
-MLP_RATIO = 4
 LAYER_SCALE = 1e-6  # initial factor on each residual branch
 
 
@@ -38,23 +37,13 @@ class _UnbiasedChannelNorm(_ChannelNorm):
         return normed * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-class _Mlp(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, MLP_RATIO * width)
-        self.fc2 = nn.Linear(MLP_RATIO * width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.full((width,), LAYER_SCALE))
         self.conv_dw = nn.Conv2d(width, width, KERNEL, padding=KERNEL // 2, groups=width)
         self.norm = nn.LayerNorm(width, eps=EPS)
-        self.mlp = _Mlp(width)
+        self.mlp = Mlp(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         branch = self.mlp(self.norm(self.conv_dw(x).permute(0, 2, 3, 1))) * self.gamma  # (B, H, W, C)

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from .config import DeticConfig
+from .mlp import Mlp
 
 PATCH = 4  # pixels
-MLP_RATIO = 4
 OTHER_REGION = -100.0  # added to the logits of two patches that only the cyclic shift made neighbours
 BIAS_STD = 0.02
 
@@ -72,16 +72,6 @@ class _Attention(nn.Module):
         return self.proj(x.transpose(1, 2).reshape(count, tokens, width))
 
 
-class _Mlp(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, MLP_RATIO * width)
-        self.fc2 = nn.Linear(MLP_RATIO * width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, window: int, shift: int) -> None:
         super().__init__()
@@ -89,7 +79,7 @@ class _Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attn = _Attention(width, heads, window)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = _Mlp(width)
+        self.mlp = Mlp(width)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Args: ``x`` (B, H, W, C), ``mask`` for blocks that shift."""

@@ -1,0 +1,50 @@
+"""Raw inputs of any modality straight to embeddings: processor and encoder in one call."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..errors import Bind2GenWarning, ModalityError
+from ..modality import MODALITIES
+from .model import ImageBindModel
+from .processor import ImageBindProcessor
+
+# The processor's keyword for each modality that it reads.
+PROCESSOR_KEYS = {name: "images" if name == "image" else name for name in MODALITIES}
+
+
+@torch.no_grad()
+def embed_inputs(
+    encoder: ImageBindModel,
+    processor: ImageBindProcessor,
+    inputs: Mapping[str, Any],
+    *,
+    sampling_rate: float | None = None,
+    device: torch.device | None = None,
+    name: str = "encoder",
+) -> dict[str, torch.Tensor]:
+    """Raw inputs, modality -> one or a list, to (N, D) unit norm float32 embeddings.
+
+    Args:
+        sampling_rate: Hz, of sounds given as arrays without a rate.
+        device: where the encoder computes; default is where its weights are, which is not so under offloading.
+        name: what the caller knows the encoder as, for the warning that it is in training mode.
+
+    Raises:
+        ModalityError: an unknown modality, or one without a tower.
+        InputError: an input cannot be read.
+    """
+    if unknown := [modality for modality in inputs if modality not in PROCESSOR_KEYS]:
+        raise ModalityError(f"{', '.join(unknown)}: no such modality; known are {', '.join(PROCESSOR_KEYS)}")
+    for modality in inputs:
+        encoder.tower(modality)  # refused before the inputs are read
+    if encoder.training:
+        words = f"{name} is in training mode, its embeddings are partly random; call {name}.eval()"
+        warnings.warn(words, Bind2GenWarning, stacklevel=3)
+    keys = {PROCESSOR_KEYS[modality]: value for modality, value in inputs.items()}
+    output = encoder(**processor(**keys, sampling_rate=sampling_rate, device=device or encoder.device))
+    return {modality: output[MODALITIES[modality].embeds_key] for modality in inputs}
