@@ -25,8 +25,13 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
             Unknown modalities pass without a shift.
         gap_strength: 0 leaves embeddings where they are, 1 moves each modality's mean onto the image mean.
         mapped: those that also have a learned linear map: embedding less its mean -> image embedding less its mean.
+        num_anchors: pairs of image embeddings: the conditioning by a mapped modality becomes the mean of the second
+            ones, weighted by the softmax of its cosines with the first ones. For a host that draws well only near
+            what it was shown; 0 leaves the map's result as it is.
+        anchor_temperature: that cosines are divided by; the smaller, the more the nearest pair alone counts.
 
-    Means, (D,) each, and maps, (D, D) each, are buffers measured on training data; see :meth:`from_means`.
+    Means, (D,) each, maps, (D, D) each, and anchors, (D,) each, are buffers measured on training data; see
+    :meth:`from_means`.
     """
 
     @register_to_config
@@ -36,6 +41,8 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         modalities: list[str] | None = None,
         gap_strength: float = 1.0,
         mapped: list[str] | None = None,
+        num_anchors: int = 0,
+        anchor_temperature: float = 0.02,
     ) -> None:
         super().__init__()
         modalities = list(modalities or [])
@@ -49,6 +56,9 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         self.known = modalities
         self.register_buffer("means", torch.zeros(len(modalities), embed_dim))
         self.register_buffer("maps", torch.eye(embed_dim).repeat(len(self.mapped), 1, 1))
+        if num_anchors:  # a file without any is that of an adapter of before they were known
+            self.register_buffer("anchor_keys", torch.zeros(num_anchors, embed_dim))
+            self.register_buffer("anchors", torch.zeros(num_anchors, embed_dim))
 
     @classmethod
     def from_means(
@@ -57,12 +67,16 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         *,
         maps: Mapping[str, torch.Tensor] | None = None,
         gap_strength: float = 1.0,
+        anchors: tuple[torch.Tensor, torch.Tensor] | None = None,
+        anchor_temperature: float = 0.02,
     ) -> EmbeddingAdapter:
         """Build from measurements.
 
         Args:
             means: modality name -> (D,) mean of its unit-norm embeddings.
             maps: modality name -> (D, D) linear map, applied from the right; see ``bind2gen.train.fit_adapter``.
+            anchors: two times (A, D) image embeddings of any length: places near which the maps lead, and what is to
+                be drawn of each.
 
         Raises:
             ModalityError: no mean for images, or an unknown name.
@@ -75,7 +89,20 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         width = next(iter(widths))[0]
         if wrong := {name: tuple(m.shape) for name, m in maps.items() if m.shape != (width, width)}:
             raise ShapeError(f"adapter: wanted maps ({width}, {width}), got {wrong}")
-        adapter = cls(embed_dim=width, modalities=list(means), gap_strength=gap_strength, mapped=list(maps))
+        if anchors is not None and any(part.shape != (len(anchors[0]), width) for part in anchors):
+            came = " and ".join(str(tuple(part.shape)) for part in anchors)
+            raise ShapeError(f"adapter: wanted two times as many anchors (A, {width}), got {came}")
+        adapter = cls(
+            embed_dim=width,
+            modalities=list(means),
+            gap_strength=gap_strength,
+            mapped=list(maps),
+            num_anchors=0 if anchors is None else len(anchors[0]),
+            anchor_temperature=anchor_temperature,
+        )
+        if anchors is not None:
+            adapter.anchor_keys.copy_(normalize(anchors[0]))
+            adapter.anchors.copy_(normalize(anchors[1]))
         adapter.means.copy_(torch.stack(list(means.values())))
         for k, learned in enumerate(maps.values()):
             adapter.maps[k] = learned
@@ -102,11 +129,14 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         weights = weights or {}
         if unknown := set(weights) - set(embeds):
             raise ModalityError(f"weights for {sorted(unknown)}, but only {', '.join(embeds)} given")
-        shifted = [self.shift(name, value.float()) for name, value in embeds.items()]
+        shifted = [self._drawn_to_anchors(name, self.shift(name, value.float())) for name, value in embeds.items()]
         return blend(shifted, [weights.get(name, 1.0) for name in embeds])
 
     def shift(self, modality: str, embeds: torch.Tensor) -> torch.Tensor:
-        """Move (B, D) embeddings of one modality towards images; images, and modalities without a mean, stay."""
+        """Move (B, D) embeddings of one modality towards images; images, and modalities without a mean, stay.
+
+        This is the step over the gap alone: anchors, which are a host's, play no part in it.
+        """
         strength = self.config.gap_strength
         if modality == "image" or not strength or modality not in self.known:
             if modality not in self.known:
@@ -118,3 +148,10 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
             return gap_shift(embeds, source, target, strength)
         image_like = target + (embeds - source) @ self.maps[self.mapped.index(modality)].to(embeds)
         return normalize(torch.lerp(embeds, image_like, strength))
+
+    def _drawn_to_anchors(self, modality: str, moved: torch.Tensor) -> torch.Tensor:
+        """Mapped embeddings (B, D), moved over the gap, near anchors; those of other modalities as they are."""
+        if not self.config.num_anchors or modality not in self.mapped:
+            return moved
+        likeness = moved @ self.anchor_keys.to(moved).T
+        return normalize((likeness / self.config.anchor_temperature).softmax(-1) @ self.anchors.to(moved))

@@ -90,3 +90,25 @@ def test_bad_maps_are_named(means):
         EmbeddingAdapter.from_means(means, maps={"audio": torch.zeros(8, 7)})
     with pytest.raises(ModalityError, match="imu"):
         EmbeddingAdapter.from_means(means, maps={"imu": torch.eye(8)})
+
+
+def test_mapped_embeddings_are_drawn_to_the_anchors_and_others_are_not(means, tmp_path):
+    keys, anchors, maps = torch.eye(8)[:3], torch.eye(8)[5:], {"audio": torch.eye(8)}
+    adapter = EmbeddingAdapter.from_means(means, maps=maps, anchors=(2 * keys, 3 * anchors), anchor_temperature=0.02)
+    plain = EmbeddingAdapter.from_means(means, maps=maps)
+    near_second = normalize(0.3 * unit(5, 4, 8) + torch.eye(8)[1] - means["image"] + means["audio"])
+    moved = adapter({"audio": near_second})
+    assert (moved[:, 6] > 0.99).all()
+    assert torch.allclose(adapter.shift("audio", near_second), plain({"audio": near_second}), atol=1e-6)
+    softer = EmbeddingAdapter.from_means(means, maps=maps, anchors=(keys, anchors), anchor_temperature=1.0)
+    assert (softer({"audio": near_second})[:, 6] < 0.9).all()  # a mean of all three
+    assert torch.allclose(adapter({"text": near_second}), plain({"text": near_second}))
+    adapter.save_pretrained(tmp_path)
+    assert torch.equal(EmbeddingAdapter.from_pretrained(tmp_path)({"audio": near_second}), moved)
+
+
+def test_anchors_of_another_width_are_refused(means):
+    with pytest.raises(ShapeError, match="anchors"):
+        EmbeddingAdapter.from_means(means, anchors=(torch.eye(4), torch.eye(4)))
+    with pytest.raises(ShapeError, match="anchors"):
+        EmbeddingAdapter.from_means(means, anchors=(torch.eye(8)[:2], torch.eye(8)))

@@ -22,6 +22,7 @@ from ..pipeline import ImageBindUnCLIPPipeline
 from ..retrieval import EmbeddingIndex
 from ..train.data import AudioSet, ImageSet
 from ..train.mini_recipe import JUDGED
+from ..train.typical import cut_outs
 from . import drawing, sheets, sums, verdicts
 from .held_out import MOTIONS, THERMAL, HeldOut
 from .judge import JUDGE_LOOP, judge_features, judge_logits
@@ -114,6 +115,7 @@ class _Run:
         self.pipe, self.judge, self.data, self.model, self.options = pipe, judge, data, model, options
         self.seen, self.heard = data.photos.concepts(), data.sounds.concepts()
         self.side = data.photos.pixels.shape[1]
+        self.shown = np.concatenate([data.training.pixels, cut_outs(data.training).pixels])  # to the host, in training
         self.names = [name for name in JUDGED if name in set(self.heard)]
         self.photo_embeds = self._embed("image", list(data.photos.pixels))
         self.sound_embeds = self._embed("audio", drawing.with_rate(data.sounds))
@@ -230,11 +232,14 @@ class _Run:
         return variety(seeds, photos)
 
     def _memorisation(self) -> tuple[dict[str, Nearest], dict[str, Closeness | None]]:
-        """Nearest training photos of the pictures, and how near they are beside those of held-out photos."""
-        training, held_out = self.data.training.pixels, self.data.photos.pixels
+        """Nearest training photos of the pictures, and how near they are beside those of held-out photos.
+
+        The host learns from photos cut to their objects: these are searched too, and held-out photos are cut as well.
+        """
+        held_out = cut_outs(self.data.photos).pixels
         closest, compared = {}, {}
         for space, represent in (("pixels", thumbnails), ("judge", lambda p: judge_features(self.judge, p))):
-            gallery = represent(training)
+            gallery = represent(self.shown)
             found = [nearest([represent(p), represent(p[:, :, ::-1])], gallery) for p in (self.pictures, held_out)]
             closest[space] = found[0]
             compared[space] = closeness(found[0], self.heard, found[1], self.seen)
@@ -259,7 +264,7 @@ class _Run:
         self, found: dict[str, Verdicts], closest: dict[str, Nearest], compared: dict[str, Closeness | None]
     ) -> dict[str, tuple[Image.Image, str]]:
         medians = ", ".join(f"{space} {c.median_of_photos:.2f}" for space, c in compared.items() if c is not None)
-        nearest_photos = [self.data.training.pixels[near.places] for near in closest.values()]
+        nearest_photos = [self.shown[near.places] for near in closest.values()]
         captions = [
             f"{name[:8]} {pixels:.0f} {judge:.2f}"
             for name, pixels, judge in zip(self.heard, *(near.distances for near in closest.values()), strict=True)

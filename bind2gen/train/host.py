@@ -6,7 +6,6 @@ The parts and their conditioning are those of Stable unCLIP as diffusers runs it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,11 @@ from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..hosts.patch_autoencoder import PatchAutoencoder
-from ..imagebind.model import ImageBindModel
-from .autoencoder import LATENT_CHANNELS, to_unit_range
+from .autoencoder import LATENT_CHANNELS
+from .conditions import Conditions, Draws, concept_means, drawn_for
 from .data import ImageSet
 from .loop import LoopConfig, train
-from .towers import balanced_weights, captions, embed_photos
+from .towers import captions
 
 LATENT_SIZE = 8
 TEXT_WIDTH = 64
@@ -33,24 +31,11 @@ PROMPT_SHARE = 0.25  # share of samples that also get a caption; all others get 
 NOISED_SHARE = 0.5  # share of samples whose embedding is noised, so that embeddings near a photo's also work
 MAX_NOISE_LEVEL = 600  # of 1000
 BLENDED_SHARE = 0.5  # share of samples whose embedding is drawn towards the mean of its concept: what a sound gives
-# Loss weight min(1, 1 / SNR) on the velocity: most of a small budget goes to the noisy steps, where the shape of the
-# whole picture is decided. With min-SNR weights (arXiv 2303.09556) it went to texture.
-BALANCE = 0.7  # concepts are drawn in proportion to count ** 0.7
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """Everything the UNet learns from, computed once.
-
-    Attributes:
-        latents: (N, 2, C, 8, 8) of each photo and its mirror image, scaled to unit deviation.
-        image_embeds: (N, 2, D), norm sqrt(D).
-        scaling_factor: that the latents were multiplied by; goes into the autoencoder's config.
-    """
-
-    latents: torch.Tensor
-    image_embeds: torch.Tensor
-    scaling_factor: float
+# Logarithm of noise over signal: mean and deviation of its draws (the form is EDM's, arXiv 2206.00364). From latents
+# with as much noise as signal the network sees the whole picture, so shapes are decided before that: most of a small
+# budget goes there. With EDM's own mean it goes to texture.
+LEVEL_MEAN, LEVEL_DEVIATION = 0.9, 1.0
+EVEN_LEVELS = 0.15  # share of draws that are even over the schedule's steps instead
 
 
 def build_unet(embed_dim: int) -> UNet2DConditionModel:
@@ -116,20 +101,6 @@ def embedding_noise_schedule() -> DDPMScheduler:
     return DDPMScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=False)
 
 
-@torch.no_grad()
-def conditions_of(images: ImageSet, autoencoder: PatchAutoencoder, imagebind: ImageBindModel) -> Conditions:
-    """Latents and image embeddings of every photo and its mirror image."""
-    both_latents, both_embeds = [], []
-    for pixels in (images.pixels, np.ascontiguousarray(images.pixels[:, :, ::-1])):
-        parts = [to_unit_range(pixels[i : i + 256]) for i in range(0, len(pixels), 256)]
-        both_latents.append(torch.cat([autoencoder.encode(part).latent_dist.mode() for part in parts]))
-        with torch.autocast("cpu", torch.bfloat16):
-            both_embeds.append(embed_photos(imagebind, pixels))
-    latents, embeds = torch.stack(both_latents, 1), torch.stack(both_embeds, 1)
-    factor = 1 / latents.std().item()
-    return Conditions((factor * latents).contiguous(), (math.sqrt(embeds.shape[-1]) * embeds).contiguous(), factor)
-
-
 def fit_normalizer(image_embeds: torch.Tensor) -> StableUnCLIPImageNormalizer:
     """The host's image normaliser: mean and deviation of the embeddings (N, D) that it is trained on."""
     normalizer = StableUnCLIPImageNormalizer(embedding_dim=image_embeds.shape[-1])
@@ -152,22 +123,26 @@ def class_labels(
     return torch.cat([noised, level], dim=1)
 
 
-def blend_with_concept(image_embeds: torch.Tensor, means: torch.Tensor, share: float) -> torch.Tensor:
+def blend_with_concept(image_embeds: torch.Tensor, means: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """Move a random share of embeddings (B, D) a random part of the way to their concept's mean (B, D), norm kept.
 
     An embedding that comes from a sound says which concept, and little more: the host must know such ones too.
+
+    Args:
+        share: (B,) probability of each to be moved.
     """
-    part = torch.rand(len(image_embeds), 1) * (torch.rand(len(image_embeds), 1) < share)
+    part = torch.rand(len(image_embeds), 1) * (torch.rand(len(image_embeds), 1) < share[:, None])
     blended = torch.lerp(image_embeds, means, part)
     return blended * image_embeds.norm(dim=1, keepdim=True) / blended.norm(dim=1, keepdim=True)
 
 
-def concept_means(image_embeds: torch.Tensor, concepts: np.ndarray) -> torch.Tensor:
-    """(N, D) -> (N, D): each row's concept mean, of the rows' own norm."""
-    _, index = np.unique(concepts, return_inverse=True)
-    index = torch.from_numpy(index)
-    sums = torch.zeros(int(index.max()) + 1, image_embeds.shape[1]).index_add(0, index, image_embeds)
-    return F.normalize(sums[index], dim=1) * image_embeds.norm(dim=1, keepdim=True)
+def level_weights(schedule: DDPMScheduler) -> torch.Tensor:
+    """Probability of each of the schedule's steps to be drawn in training, (T,)."""
+    signal = schedule.alphas_cumprod.double()
+    level = 0.5 * torch.log((1 - signal) / signal.clamp(min=1e-12))
+    density = torch.exp(-0.5 * ((level - LEVEL_MEAN) / LEVEL_DEVIATION).square()) * torch.gradient(level)[0]
+    density[signal < 1e-6] = 0  # pure noise: the logarithm has no end there
+    return ((1 - EVEN_LEVELS) * density / density.sum() + EVEN_LEVELS / len(density)).float()
 
 
 def train_unet(
@@ -178,26 +153,34 @@ def train_unet(
     normalizer: StableUnCLIPImageNormalizer,
     config: LoopConfig,
     folder: Path,
+    start: dict[str, torch.Tensor] | None = None,
 ) -> nn.ModuleDict:
-    """UNet and text encoder together; returns ``{"unet", "text_encoder"}`` (moving averages)."""
+    """UNet and text encoder together; returns ``{"unet", "text_encoder"}`` (moving averages).
+
+    Args:
+        start: state dict of an earlier run to go on from.
+    """
     model = nn.ModuleDict(
         {"unet": build_unet(conditions.image_embeds.shape[-1]), "text_encoder": build_text_encoder(tokenizer)}
     )
+    if start is not None:
+        model.load_state_dict(start)
     schedule, embed_schedule = noise_schedule(), embedding_noise_schedule()
-    signal = schedule.alphas_cumprod
-    loss_weights = ((1 - signal) / signal.clamp(min=1e-8)).clamp(max=1.0)
-    weights = balanced_weights(images.concepts(), BALANCE)
-    means = concept_means(conditions.image_embeds[:, 0], images.concepts())
+    levels, draws = level_weights(schedule), Draws(conditions, images.concepts())
+    photo_embeds, concepts, typical = conditions.of_photos(), images.concepts(), conditions.typical.numpy()
+    found = concept_means(photo_embeds, concepts, typical)
+    means = math.sqrt(photo_embeds.shape[-1]) * F.normalize(torch.stack([found[name] for name in concepts]), dim=-1)
+    blended = BLENDED_SHARE * torch.from_numpy(drawn_for(concepts, typical)).float()
 
     def step_loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         count = config.batch_size
-        chosen = rng.choice(len(weights), count, p=weights)
+        chosen, pictures = draws.draw(count, rng)
         side = torch.from_numpy(rng.integers(2, size=count))
-        latents = conditions.latents[chosen, side]
-        timesteps = torch.randint(0, len(signal), (count,))
+        latents = conditions.latents[pictures, side]
+        timesteps = torch.multinomial(levels, count, replacement=True)
         noise = torch.randn_like(latents)
         level = torch.randint(0, MAX_NOISE_LEVEL, (count,)) * (torch.rand(count) < NOISED_SHARE)
-        embeds = blend_with_concept(conditions.image_embeds[chosen, side], means[chosen], BLENDED_SHARE)
+        embeds = blend_with_concept(conditions.image_embeds[pictures, side], means[chosen], blended[chosen])
         labels = class_labels(embeds, level, normalizer, embed_schedule)
         labels = labels * (torch.rand(count, 1) >= EMBED_DROP)
         texts, _ = captions(images, chosen, templates, rng)
@@ -210,7 +193,6 @@ def train_unet(
             class_labels=labels,
         ).sample
         target = schedule.get_velocity(latents, noise, timesteps)
-        error = F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
-        return (loss_weights[timesteps] * error).mean(), {"velocity_mse": error.mean().item()}
+        return F.mse_loss(predicted.float(), target), {}
 
     return train(model, step_loss, config, folder)

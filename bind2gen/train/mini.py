@@ -28,8 +28,9 @@ from ..preprocess import depth, text, thermal
 from ..preprocess.audio import Waveform, transform
 from .align import TEMPERATURES, train_modality
 from .autoencoder import fit_autoencoder, train_decoder
+from .conditions import Conditions, conditions_of
 from .data import AudioSet, ImageSet, ImuSet, Sample, load_audio, load_images, load_imu, split
-from .host import Conditions, build_tokenizer, conditions_of, fit_normalizer, train_unet
+from .host import build_tokenizer, fit_normalizer, train_unet
 from .loop import LoopConfig, weights_of
 from .mini_recipe import (
     ALIGNED,
@@ -52,8 +53,11 @@ from .raycast import figures, view_of
 from .recipe import load_stages
 from .shapes import SHAPES
 from .towers import Captioned, embed_names, embed_photos, train_image_text
+from .typical import cut_outs, looks_of, typical_photos
 
 logger = logging.getLogger(__name__)
+
+TYPICAL = 160  # photos of each concept that a sound is to be drawn like
 
 Crops = tuple[torch.Tensor, list[Sample]]  # (N, 1, H, W) as the tower takes them, and their rows
 
@@ -88,7 +92,7 @@ class Run:
 
     data: Path
     out: Path
-    start: Path | None = None  # an earlier run's folder, whose weights the towers begin with
+    start: Path | None = None  # an earlier run's folder, whose weights the stages begin with
 
     @cached_property
     def images(self) -> tuple[ImageSet, ImageSet]:
@@ -158,13 +162,17 @@ class Run:
 
     def conditions(self) -> Conditions:
         """Latents and embeddings of the training photos, computed once and kept in a file."""
-        path = self.out / "conditions.safetensors"
+        path, images = self.out / "conditions.safetensors", self.images[0]
         if not path.exists():
-            made = conditions_of(self.images[0], self.linear_autoencoder, self.imagebind("image_text"))
-            tensors = {"latents": made.latents, "image_embeds": made.image_embeds}
-            save_file(tensors | {"scaling_factor": torch.tensor(made.scaling_factor, dtype=torch.float64)}, path)
+            model = self.imagebind("image_text")
+            with torch.no_grad():
+                classes = embed_names(model, self.tokenize, list(JUDGED), TEMPLATES)
+            looks = looks_of(cut_outs(images), model, classes, JUDGED)
+            typical = typical_photos(images, looks, JUDGED, TYPICAL)
+            made = conditions_of(images, typical, self.linear_autoencoder, model)
+            save_file(vars(made) | {"scaling_factor": torch.tensor(made.scaling_factor, dtype=torch.float64)}, path)
         tensors = load_file(path)
-        return Conditions(tensors["latents"], tensors["image_embeds"], tensors["scaling_factor"].item())
+        return Conditions(**tensors | {"scaling_factor": tensors["scaling_factor"].item()})
 
     def host_tokenizer(self) -> CLIPTokenizer:
         bpe = text.tokenizer(self.text_settings)
@@ -242,8 +250,9 @@ class HeldOut:
 def run_unet(run: Run, config: LoopConfig) -> None:
     images, _ = run.images
     conditions = run.conditions()
-    normalizer = fit_normalizer(conditions.image_embeds[:, 0])
-    train_unet(images, conditions, run.host_tokenizer(), TEMPLATES, normalizer, config, run.out / "unet")
+    normalizer = fit_normalizer(conditions.of_photos())
+    start = weights_of(run.start / "unet") if run.start else None
+    train_unet(images, conditions, run.host_tokenizer(), TEMPLATES, normalizer, config, run.out / "unet", start)
 
 
 def run_detector(run: Run, config: LoopConfig) -> None:
@@ -267,7 +276,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with images, crops and audio as csv plus tar")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics")
     parser.add_argument("--to", type=Path, help="package: folder for the finished pipeline")
-    parser.add_argument("--start", type=Path, help="folder of an earlier run, whose towers this one trains further")
+    parser.add_argument("--start", type=Path, help="folder of an earlier run, whose weights this one trains further")
     parser.add_argument("--steps", type=int, help="train for another number of steps than the recipe's")
     parser.add_argument("--threads", type=int, help="CPU threads; leave one core free where others work")
     options = parser.parse_args(arguments)

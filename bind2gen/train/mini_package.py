@@ -17,6 +17,7 @@ from ..detection import DETECTOR_PART
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..pipeline import ImageBindUnCLIPPipeline
+from .conditions import concept_means
 from .data import recording
 from .fit_adapter import fit_linear_map
 from .host import build_text_encoder, build_unet, embedding_noise_schedule, fit_normalizer, noise_schedule
@@ -41,7 +42,8 @@ logger = logging.getLogger(__name__)
 ALTERED_COPIES = 3  # of each training sound, to fit the map from sounds to images
 # What a picture of a movement shows: the photos have people, but do not say what these do.
 PICTURED_AS = {name: "person" for name in POSTURES}
-GUIDANCE_SCALE, GUIDANCE_RESCALE = 9.0, 0.7  # defaults of the packaged pipeline
+SAMPLER = "sde-dpmsolver++"  # fresh noise at every step mends what a small network got wrong at an earlier one
+GUIDANCE_SCALE, GUIDANCE_RESCALE = 3.0, 0.7  # defaults of the packaged pipeline
 
 
 def mean_by_concept(embeds: torch.Tensor, concepts: np.ndarray) -> dict[str, torch.Tensor]:
@@ -53,9 +55,13 @@ def mean_by_concept(embeds: torch.Tensor, concepts: np.ndarray) -> dict[str, tor
 def fit_adapter(run: Run, model: ImageBindModel, modalities: tuple[str, ...] = ALIGNED) -> EmbeddingAdapter:
     """Mean embeddings of images, texts and aligned modalities (concepts weighted alike), and linear maps to images.
 
-    Maps are fitted on altered copies of the training items: the towers know the plain ones too well.
+    Maps are fitted on altered copies of the training items: the towers know the plain ones too well. They lead to
+    the mean photo of a concept; its anchor there is what the host draws best, the mean of its typical photos.
     """
-    photos = mean_by_concept(run.conditions().image_embeds[:, 0], run.images[0].concepts())
+    conditions, pictured = run.conditions(), run.images[0].concepts()
+    photos = mean_by_concept(conditions.of_photos(), pictured)
+    typical = concept_means(conditions.of_photos(), pictured, conditions.typical.numpy())
+    anchors = tuple(torch.stack(list(means.values())) for means in (photos, typical))
     with torch.no_grad():
         texts = embed_names(model, run.tokenize, list(photos), TEMPLATES)
     means = {"image": torch.stack(list(photos.values())).mean(0), "text": texts.mean(0)}
@@ -70,7 +76,7 @@ def fit_adapter(run: Run, model: ImageBindModel, modalities: tuple[str, ...] = A
         groups = torch.tensor([zlib.crc32(recording(s).encode()) for s in source.samples]).repeat(ALTERED_COPIES)
         maps[modality], ridge = fit_linear_map(embeds - means[modality], wanted - means["image"], groups)
         logger.info("%s to image map: relative ridge %g", modality, ridge)
-    return EmbeddingAdapter.from_means(means, maps=maps)
+    return EmbeddingAdapter.from_means(means, maps=maps, anchors=anchors)
 
 
 def package(run: Run, folder: Path) -> None:
@@ -95,12 +101,12 @@ def package(run: Run, folder: Path) -> None:
         imagebind=imagebind,
         processor=processor,
         adapter=fit_adapter(run, imagebind),
-        image_normalizer=fit_normalizer(conditions.image_embeds[:, 0]),
+        image_normalizer=fit_normalizer(conditions.of_photos()),
         image_noising_scheduler=embedding_noise_schedule(),
         tokenizer=tokenizer,
         text_encoder=parts["text_encoder"].eval(),
         unet=parts["unet"].eval(),
-        scheduler=DPMSolverMultistepScheduler.from_config(noise_schedule().config),
+        scheduler=DPMSolverMultistepScheduler.from_config(noise_schedule().config, algorithm_type=SAMPLER),
         vae=autoencoder,
         guidance_scale=GUIDANCE_SCALE,
         guidance_rescale=GUIDANCE_RESCALE,

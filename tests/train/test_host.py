@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from diffusers import StableUnCLIPImg2ImgPipeline
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
+from transformers import CLIPTokenizer
 
+from bind2gen.hosts.patch_autoencoder import PatchAutoencoder
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.train import host
 from bind2gen.train.autoencoder import (
@@ -18,6 +22,7 @@ from bind2gen.train.autoencoder import (
     to_unit_range,
     train_decoder,
 )
+from bind2gen.train.conditions import Conditions, conditions_of
 from bind2gen.train.data import ImageSet, Sample
 from bind2gen.train.loop import LoopConfig
 from bind2gen.train.mini_recipe import TEMPLATES, mini_config, write_vocabulary
@@ -53,30 +58,51 @@ def test_the_normalizer_standardises_what_it_was_fitted_on():
     assert standard.mean(0).abs().max() < 1e-4 and (standard.std(0) - 1).abs().max() < 1e-4
 
 
-def test_unet_training_moves_both_parts_and_keeps_the_conditions_of_mirror_images(tmp_path):
-    images = photos()
+def prepared(images: ImageSet, typical: np.ndarray) -> tuple[Conditions, PatchAutoencoder, ImageBindModel]:
     torch.manual_seed(0)
     imagebind = ImageBindModel(mini_config(), modalities=["image"]).eval()
     autoencoder = fit_autoencoder(images).eval()
-    conditions = host.conditions_of(images, autoencoder, imagebind)
-    assert torch.allclose(conditions.image_embeds.norm(dim=-1), torch.full((12, 2), 16.0), atol=1e-3)
-    mirrored = ImageSet(np.ascontiguousarray(images.pixels[:, :, ::-1]), images.samples)
-    swapped = host.conditions_of(mirrored, autoencoder, imagebind)
-    assert torch.allclose(swapped.latents[:, 0], conditions.latents[:, 1], atol=1e-4)
+    return conditions_of(images, typical, autoencoder, imagebind, cuts=2), autoencoder, imagebind
 
-    bpe = SimpleTokenizer(str(write_vocabulary(tmp_path)))
-    tokenizer = host.build_tokenizer(bpe.encoder, list(bpe.bpe_ranks))
-    normalizer = host.fit_normalizer(conditions.image_embeds[:, 0])
-    host.train_unet(images, conditions, tokenizer, TEMPLATES, normalizer, LOOP, tmp_path / "unet")
-    trained = load_file(tmp_path / "unet" / "checkpoint" / "model.safetensors")
+
+def tokenizer_in(folder) -> CLIPTokenizer:
+    bpe = SimpleTokenizer(str(write_vocabulary(folder)))
+    return host.build_tokenizer(bpe.encoder, list(bpe.bpe_ranks))
+
+
+def test_unet_training_moves_both_parts_and_goes_on_from_an_earlier_run(tmp_path):
+    images, typical = photos(), np.arange(12) < 4
+    conditions, *_ = prepared(images, typical)
+    tokenizer, normalizer = tokenizer_in(tmp_path), host.fit_normalizer(conditions.of_photos())
     torch.manual_seed(0)
     fresh = torch.nn.ModuleDict({"unet": host.build_unet(256), "text_encoder": host.build_text_encoder(tokenizer)})
-    assert trained.keys() == fresh.state_dict().keys()
+    start = {name: value.clone() for name, value in fresh.state_dict().items()}
+    arguments = (images, conditions, tokenizer, TEMPLATES, normalizer)
+    host.train_unet(*arguments, LOOP, tmp_path / "first", start)
+    trained = load_file(tmp_path / "first" / "checkpoint" / "model.safetensors")
+    assert trained.keys() == start.keys()
+    moved = [name for name in start if not torch.equal(trained[name], start[name])]
+    assert any(name.startswith("unet.") for name in moved) and any(name.startswith("text_encoder.") for name in moved)
+    # A learning rate of next to nothing keeps what it started from.
+    still = replace(LOOP, learning_rate=1e-12)
+    host.train_unet(*arguments, still, tmp_path / "second", trained)
+    kept = load_file(tmp_path / "second" / "checkpoint" / "model.safetensors")
+    assert all(torch.allclose(kept[name], trained[name], atol=1e-6) for name in trained)
+
+
+def test_most_training_steps_are_drawn_where_shapes_are_decided():
+    schedule = host.noise_schedule()
+    weights = host.level_weights(schedule)
+    signal = schedule.alphas_cumprod
+    level = 0.5 * torch.log((1 - signal) / signal.clamp(min=1e-12))
+    assert weights.sum() == pytest.approx(1, abs=1e-5) and weights.min() > 0
+    middle = (level - host.LEVEL_MEAN).abs() < host.LEVEL_DEVIATION
+    assert 0.6 < weights[middle].sum() < 0.75 and weights[-1] < 3e-4
 
 
 def test_the_shortened_tokenizer_agrees_with_the_encoders(tmp_path):
     bpe = SimpleTokenizer(str(write_vocabulary(tmp_path)))
-    tokenizer = host.build_tokenizer(bpe.encoder, list(bpe.bpe_ranks))
+    tokenizer = tokenizer_in(tmp_path)
     for text in ("a photo of a helicopter", "police van", "an unheard-of wombat"):
         ids = tokenizer(text).input_ids
         assert ids[1:-1] == bpe.encode(text) and ids[-1] == bpe.eot_token_id == max(bpe.encoder.values())
@@ -122,12 +148,12 @@ def test_feature_loss_sees_blur_that_pixels_hardly_show():
 def test_embeddings_move_towards_their_concept_and_keep_their_length():
     torch.manual_seed(0)
     embeds = torch.nn.functional.normalize(torch.randn(60, 16), dim=1) * 4
-    concepts = np.array(["dog", "cat"] * 30)
-    means = host.concept_means(embeds, concepts)
-    wanted = embeds[::2].mean(0)
-    assert torch.allclose(means[0], wanted / wanted.norm() * 4, atol=1e-5) and torch.equal(means[0], means[2])
-    blended = host.blend_with_concept(embeds, means, 0.5)
+    means = torch.nn.functional.normalize(torch.randn(1, 16), dim=1).expand(60, 16) * 4
+    blended = host.blend_with_concept(embeds, means, torch.full((60,), 0.5))
     assert torch.allclose(blended.norm(dim=1), torch.full((60,), 4.0), atol=1e-4)
     nearer = (blended * means).sum(1) - (embeds * means).sum(1)
     assert nearer.min() > -1e-3 and 0.2 < (nearer > 1e-3).float().mean() < 0.8
-    assert torch.allclose(host.blend_with_concept(embeds, means, 0.0), embeds, atol=1e-5)
+    some = torch.arange(60) % 3 == 0
+    kept = host.blend_with_concept(embeds, means, some.float())
+    assert torch.allclose(kept[~some], embeds[~some], atol=1e-5)
+    assert not torch.isclose(kept[some], embeds[some], atol=1e-3).all(1).any()
