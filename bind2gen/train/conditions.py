@@ -54,8 +54,9 @@ def conditions_of(
         typical: (N,) bool.
     """
     rng, chosen = np.random.default_rng(0), np.flatnonzero(typical)
-    pictures = [cut_outs(images).pixels] + [cut_outs(images.take(typical), rng).pixels for _ in range(cuts)]
-    straight = np.concatenate(pictures if len(chosen) else pictures[:1])
+    cuts = cuts if len(chosen) else 0
+    again = [cut_outs(images.take(typical), rng).pixels for _ in range(cuts)]
+    straight = np.concatenate([cut_outs(images).pixels, *again])
     photos = np.concatenate([np.arange(len(typical)), *[chosen] * cuts])
     both_latents, both_embeds = [], []
     for pixels in (straight, np.ascontiguousarray(straight[:, :, ::-1])):
@@ -79,6 +80,12 @@ def drawn_for(concepts: np.ndarray, typical: np.ndarray) -> np.ndarray:
     return typical | ~np.isin(concepts, np.unique(concepts[typical]))
 
 
+def mean_by_concept(embeds: torch.Tensor, concepts: np.ndarray) -> dict[str, torch.Tensor]:
+    """Mean unit-norm embedding of each concept, (D,)."""
+    embeds = F.normalize(embeds, dim=-1)
+    return {name: embeds[torch.from_numpy(concepts == name)].mean(0) for name in sorted(set(concepts))}
+
+
 def concept_means(image_embeds: torch.Tensor, concepts: np.ndarray, typical: np.ndarray) -> dict[str, torch.Tensor]:
     """What a sound of each concept is to become: the mean unit-norm embedding (D,) of the photos drawn for it.
 
@@ -87,18 +94,18 @@ def concept_means(image_embeds: torch.Tensor, concepts: np.ndarray, typical: np.
         concepts: (N,) of str.
         typical: (N,) bool.
     """
-    unit, wanted = F.normalize(image_embeds, dim=-1), drawn_for(concepts, typical)
-    return {name: unit[torch.from_numpy(wanted & (concepts == name))].mean(0) for name in sorted(set(concepts))}
+    wanted = drawn_for(concepts, typical)
+    return mean_by_concept(image_embeds[torch.from_numpy(wanted)], concepts[wanted])
 
 
 class Draws:
     """Which photos a batch is made of: typical ones of every concept alike, and the others more seldom."""
 
     def __init__(self, conditions: Conditions, concepts: np.ndarray) -> None:
-        self.typical = conditions.typical.numpy()
+        typical = conditions.typical.numpy()
         self.weights = balanced_weights(concepts, BALANCE)
-        if self.typical.any():
-            alike = balanced_weights(np.where(self.typical, concepts, ""), 0.0)
+        if typical.any():
+            alike = balanced_weights(np.where(typical, concepts, ""), 0.0)
             self.weights = TYPICAL_SHARE * alike + (1 - TYPICAL_SHARE) * self.weights
         photos = conditions.photos.numpy()
         self._order = np.argsort(photos, kind="stable")  # pictures, those of a photo side by side

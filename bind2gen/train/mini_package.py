@@ -17,7 +17,7 @@ from ..detection import DETECTOR_PART
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..pipeline import ImageBindUnCLIPPipeline
-from .conditions import concept_means
+from .conditions import concept_means, mean_by_concept
 from .data import recording
 from .fit_adapter import fit_linear_map
 from .host import build_text_encoder, build_unet, embedding_noise_schedule, fit_normalizer, noise_schedule
@@ -44,12 +44,6 @@ ALTERED_COPIES = 3  # of each training sound, to fit the map from sounds to imag
 PICTURED_AS = {name: "person" for name in POSTURES}
 SAMPLER = "sde-dpmsolver++"  # fresh noise at every step mends what a small network got wrong at an earlier one
 GUIDANCE_SCALE, GUIDANCE_RESCALE = 3.0, 0.7  # defaults of the packaged pipeline
-
-
-def mean_by_concept(embeds: torch.Tensor, concepts: np.ndarray) -> dict[str, torch.Tensor]:
-    """Mean unit-norm embedding of each concept, (D,)."""
-    embeds = nn.functional.normalize(embeds, dim=-1)
-    return {name: embeds[torch.from_numpy(concepts == name)].mean(0) for name in sorted(set(concepts))}
 
 
 def fit_adapter(run: Run, model: ImageBindModel, modalities: tuple[str, ...] = ALIGNED) -> EmbeddingAdapter:

@@ -71,3 +71,10 @@ def test_without_typical_photos_rare_concepts_are_lifted_a_little():
         NAMES,
     )
     assert draws.weights[5] > draws.weights[0] > draws.weights[2]
+
+
+def test_a_set_without_typical_photos_has_each_photo_once():
+    torch.manual_seed(0)
+    imagebind = ImageBindModel(mini_config(), modalities=["image"]).eval()
+    found = conditions_of(photos(), np.zeros(6, bool), fit_autoencoder(photos()).eval(), imagebind)
+    assert found.photos.tolist() == list(range(6)) and len(found.latents) == 6
