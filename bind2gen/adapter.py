@@ -109,12 +109,19 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         return adapter
 
     @torch.no_grad()
-    def forward(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float] | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        embeds: Mapping[str, torch.Tensor],
+        weights: Mapping[str, float] | None = None,
+        *,
+        anchored: bool = True,
+    ) -> torch.Tensor:
         """Blend embeddings of several modalities into conditioning vectors.
 
         Args:
             embeds: modality -> (B, D) unit norm.
             weights: modality -> finite number; one that is not named weighs 1, 0 leaves it out, negative subtracts.
+            anchored: draw mapped modalities to the anchors; False for what was understood rather than what is drawn.
 
         Returns:
             (B, D) float32 unit norm, around the place where image embeddings lie.
@@ -129,8 +136,10 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         weights = weights or {}
         if unknown := set(weights) - set(embeds):
             raise ModalityError(f"weights for {sorted(unknown)}, but only {', '.join(embeds)} given")
-        shifted = [self._drawn_to_anchors(name, self.shift(name, value.float())) for name, value in embeds.items()]
-        return blend(shifted, [weights.get(name, 1.0) for name in embeds])
+        moved = {name: self.shift(name, value.float()) for name, value in embeds.items()}
+        if anchored:
+            moved = {name: self._drawn_to_anchors(name, value) for name, value in moved.items()}
+        return blend(list(moved.values()), [weights.get(name, 1.0) for name in embeds])
 
     def shift(self, modality: str, embeds: torch.Tensor) -> torch.Tensor:
         """Move (B, D) embeddings of one modality towards images; images, and modalities without a mean, stay.

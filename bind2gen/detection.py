@@ -101,7 +101,7 @@ class ImageBindDetectionPipeline:
             folder, subfolder="imagebind", modalities=towers, dtype=torch.float32
         ).to(device)
         part = folder / DETECTOR_PART
-        prompter = _own_prompter(
+        prompter = own_prompter(
             encoder.eval(),
             ImageBindProcessor.from_pretrained(folder, subfolder="processor"),
             EmbeddingAdapter.from_pretrained(folder / "adapter").float(),
@@ -198,7 +198,7 @@ class ImageBindDetectionPipeline:
             yield Frame(time, self.find(self.encode_image(pixels), prompts, **options))
 
 
-def _own_prompter(
+def own_prompter(
     encoder: ImageBindModel, processor: ImageBindProcessor, adapter: EmbeddingAdapter, part: Path
 ) -> ClassPrompter:
     """For a detector in the encoder's own space: class vectors of its words lie where the words' embeddings do."""

@@ -100,6 +100,8 @@ def test_mapped_embeddings_are_drawn_to_the_anchors_and_others_are_not(means, tm
     moved = adapter({"audio": near_second})
     assert (moved[:, 6] > 0.99).all()
     assert torch.allclose(adapter.shift("audio", near_second), plain({"audio": near_second}), atol=1e-6)
+    both, weights = {"audio": near_second, "text": unit(6, 4, 8)}, {"text": -0.5}
+    assert torch.allclose(adapter(both, weights, anchored=False), plain(both, weights), atol=1e-6)
     softer = EmbeddingAdapter.from_means(means, maps=maps, anchors=(keys, anchors), anchor_temperature=1.0)
     assert (softer({"audio": near_second})[:, 6] < 0.9).all()  # a mean of all three
     assert torch.allclose(adapter({"text": near_second}), plain({"text": near_second}))

@@ -13,6 +13,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 from PIL import Image
 
+from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.arithmetic import normalize, slerp, subtract
 from bind2gen.errors import EmptyInputError, InputError, ModalityError, ShapeError, TooLargeError, UnreadableError
 from bind2gen.studio import BUNDLED_WORDS, EVERYDAY_WORDS, Drawing, Limits, Progress, Slide, Studio
@@ -91,6 +92,18 @@ def test_nearest_words_are_softmax_of_scaled_cosines_after_the_adapter(tiny_pipe
     assert nearest.first(nearest.vectors) == WORDS
     with pytest.raises(InputError, match="at least two"):
         NearestWords.for_pipeline(tiny_pipeline, ["a"])
+
+
+def test_what_is_heard_is_told_before_anchors_make_one_thing_of_it(studio, sound, tiny_pipeline, monkeypatch):
+    width = tiny_pipeline.imagebind.config.embed_dim
+    means = dict.fromkeys(("image", "audio", "text"), torch.zeros(width))
+    parts = {"maps": {"audio": torch.eye(width)}}
+    monkeypatch.setattr(tiny_pipeline, "adapter", EmbeddingAdapter.from_means(means, **parts))
+    heard = studio.hear({"audio": sound})
+    anchor = torch.eye(width)[:1]
+    monkeypatch.setattr(tiny_pipeline, "adapter", EmbeddingAdapter.from_means(means, **parts, anchors=(anchor, anchor)))
+    drawn = last(studio.draw({"audio": sound}, steps=1))
+    assert drawn.heard == studio.hear({"audio": sound}) == pytest.approx(heard, abs=1e-4)
 
 
 def test_word_lists_have_no_word_twice():

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .arguments import UsageError, above_zero, add_inputs, add_models, add_output, given_inputs
-from .files import check_out_file, display_name, resolve_inputs
+from .files import check_out_file, resolve_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
+from .names import display_names
 from .reporting import progress
 from .sensors import SensorOptions, add_sensors, sensor_options
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
 
     model, processor = load_encoder(choice, modalities=list(inputs), device=device, dtype=dtype, quiet=args.quiet)
     sensors.adapt(processor)
-    names = {name: [display_name(value, name) for value in values] for name, values in named.items()}
+    names = {name: display_names(values, name) for name, values in named.items()}
     details = {"bind2gen": __version__, "model": choice.label}
     if args.timeline:
         from .timelines import embed_recordings

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundled import EXAMPLE_PREFIX, resolve_example
+from ..bundled import resolve_example
 from ..errors import Bind2GenError, EmptyInputError, UnreadableError
 from .arguments import UsageError
 
@@ -133,7 +133,7 @@ def plan_pictures(out: str, inputs: Mapping[str, Sequence[str]], num_images: int
 
 def _stem(value: str, modality: str) -> str:
     if modality != "text":
-        name = display_name(value, modality)
+        name = Path(os.path.abspath(value)).name  # of the folder "." too
         # A folder's name has no suffix, a zipped table two.
         return (name if Path(value).is_dir() else Path(name.removesuffix(".gz")).stem)[:MAX_STEM]
     return re.sub(r"\W+", "-", value.lower()).strip("-")[:MAX_STEM] or "text"
@@ -150,10 +150,3 @@ def _unique(stems: list[str]) -> list[str]:
         seen.add(name)
         result.append(name)
     return result
-
-
-def display_name(value: str, modality: str) -> str:
-    """How an input is called in metadata: a file's name without the folders of this machine, or the text itself."""
-    if modality == "text" or value.startswith(EXAMPLE_PREFIX):
-        return value
-    return Path(os.path.abspath(value)).name  # of the folder "." too

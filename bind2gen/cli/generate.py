@@ -22,12 +22,15 @@ from .arguments import (
     weight,
     whole,
 )  # fmt: skip
-from .files import Destination, display_name, plan_pictures, resolve_inputs
+from .files import Destination, plan_pictures, resolve_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
+from .names import display_names
 from .reporting import progress
+from .seeds import SPREAD, first_seeds
 from .sensors import SensorOptions, add_sensors, sensor_options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import torch
@@ -46,7 +49,8 @@ def add_parser(commands: Any) -> None:
         "generate",
         help="make pictures from sounds, pictures, texts, videos, depth, infrared, motion",
         description="Make pictures of what is heard, seen, said or sensed. Several kinds of input are blended. "
-        "A picture depends on its input and seed alone, not on what else is made beside it.",
+        "A picture depends on its input and seed alone, not on what else is made beside it. Says what each input was "
+        "taken for and how like it is (1: the very word), and warns where it is like nothing that the model knows.",
     )
     add_inputs(parser)
     _add_drawing(parser)
@@ -77,7 +81,8 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         type=whole(0, MAX_SEED),
         default=0,
         metavar="N",
-        help="of each input's first picture (default: 0), then N+1 ...",
+        help="of a single input's first picture (default: 0), then N+1 ...; several inputs get seeds of their own, N "
+        f"plus a number below {SPREAD} made of each file's bytes: --json and the pictures' metadata hold them",
     )
     parser.add_argument(
         "--steps", type=whole(1, MAX_STEPS), metavar="N", help="denoising steps (default: the pipeline's)"
@@ -102,33 +107,41 @@ def run(args: argparse.Namespace) -> None:
     named = given_inputs(args)
     sensors = sensor_options(args, named)
     weights = _weights(args.weight, named)
-    if args.seed + args.num_images - 1 > MAX_SEED:
-        raise UsageError(f"--seed: wanted at most {MAX_SEED} with {args.num_images} pictures, got {args.seed}")
+    largest = MAX_SEED - (args.num_images - 1) - (SPREAD if max(map(len, named.values())) > 1 else 0)
+    if args.seed > largest:
+        raise UsageError(f"--seed: wanted at most {largest} for so many pictures, got {args.seed}")
     inputs = resolve_inputs(named)
     destination = plan_pictures(args.out, inputs, args.num_images)
     choice = choose_model(args.model, args.imagebind)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
+    from .understood import tell, understand  # imports torch
+
     pipe = load_pipeline(choice, modalities=list(inputs), device=device, dtype=dtype, quiet=args.quiet)
     sensors.adapt(pipe.processor)
-    conditioning = _encode(pipe, inputs, weights, sensors, batch_size=args.batch_size, quiet=args.quiet)
+    embeds = _encode(pipe, inputs, sensors, batch_size=args.batch_size, quiet=args.quiet)
+    understood = understand(pipe, choice, embeds)
+    tell(understood, named, model=choice.label, quiet=args.quiet)
     about = _about(args, pipe, choice.label, weights)
+    seeds = first_seeds(inputs, args.seed)
+    names = {name: display_names(values, name) for name, values in named.items()}
     pictures = [
-        {
-            "file": str(path),
-            "seed": args.seed + k,
-            # A single input is shared by all; named as it was given, so that an example stays one.
-            "inputs": {name: display_name(values[i % len(values)], name) for name, values in named.items()},
-        }
+        # A single input is shared by all; named as it was given, so that an example stays one.
+        {"file": str(path), "seed": seeds[i] + k, "inputs": _row(names, i), "understood": _row(understood, i)}
         for i, row in enumerate(destination.paths)
         for k, path in enumerate(row)
     ]
-    _draw(pipe, conditioning, args, destination, pictures, about)
+    _draw(pipe, pipe.condition(embeds, weights), args, destination, pictures, about)
     if args.json:
         print(json.dumps({"pictures": pictures, "device": str(device), **about}))
     elif not args.quiet:
         for picture in pictures:
             print(picture["file"])
+
+
+def _row(lists: Mapping[str, Sequence[Any]], number: int) -> dict[str, Any]:
+    """What belongs to one picture's inputs."""
+    return {name: values[number % len(values)] for name, values in lists.items()}
 
 
 def _weights(pairs: list[tuple[str, float]], inputs: dict[str, list[str]]) -> dict[str, float] | None:
@@ -145,13 +158,12 @@ def _weights(pairs: list[tuple[str, float]], inputs: dict[str, list[str]]) -> di
 def _encode(
     pipe: ImageBindUnCLIPPipeline,
     inputs: dict[str, list[str]],
-    weights: dict[str, float] | None,
     sensors: SensorOptions,
     *,
     batch_size: int,
     quiet: bool,
-) -> torch.Tensor:
-    """Conditioning vectors of all inputs, (N, D), encoded in bounded batches; one that is shared is encoded once."""
+) -> dict[str, torch.Tensor]:
+    """Embeddings of all inputs, (N, D) of each kind, in bounded batches; one that is shared is encoded once."""
     import torch
 
     embeds: dict[str, list[torch.Tensor]] = {name: [] for name in inputs}
@@ -162,7 +174,7 @@ def _encode(
                 batch = [sensors.load(name, value, pipe.processor) for value in values[start : start + batch_size]]
                 embeds[name].append(pipe.embed(**{name: batch})[name])
                 bar.update(len(batch))
-    return pipe.condition({name: torch.cat(parts) for name, parts in embeds.items()}, weights)
+    return {name: torch.cat(parts) for name, parts in embeds.items()}
 
 
 def _draw(
@@ -202,7 +214,7 @@ def _draw(
                 generator=generators, output_type="pil", callback_on_step_end=count, **given,
             ).images  # fmt: skip
             for image, path, picture in zip(images, paths[part], pictures[part], strict=True):
-                _save(image, path, about | {"seed": picture["seed"], "inputs": picture["inputs"]})
+                _save(image, path, about | {key: value for key, value in picture.items() if key != "file"})
 
 
 def _make_folder(folder: Path) -> None:

@@ -12,8 +12,9 @@ from ..bundled import resolve_example
 from ..errors import Bind2GenError, Bind2GenWarning
 from ..modality import MODALITIES
 from .arguments import DEFAULT_MODEL, add_output
-from .files import PICTURE_SUFFIXES, check_file, check_out_file, display_name
+from .files import PICTURE_SUFFIXES, check_file, check_out_file
 from .loading import choose_model, load_settings
+from .names import display_names
 from .sensors import LOADING, SensorOptions, add_sensors, in_options, sensor_options
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     sensors.adapt(processor)
     tower = MODALITIES[args.kind].tower
     built = tower in config.modalities
-    name = display_name(args.file, args.kind)
+    [name] = display_names([args.file], args.kind)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", Bind2GenWarning)
         understood, seen, draw = _looked_at(args.kind, source, processor, sensors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..errors import Bind2GenWarning, InputError, TooLargeError
+from ..errors import InputError, TooLargeError
+from . import listening
 from .mel import FRAME_LENGTH, FRAME_SHIFT, frame_samples, log_mel, log_mel_clips
 from .resampling import resample
 from .settings import Settings
@@ -20,8 +20,8 @@ from .sound_files import read_waveform
 from .waveform import Waveform, waveform_from_array
 
 __all__ = [
-    "AudioSettings", "POLICIES", "Waveform", "clip_bounds", "cut", "load", "log_mel", "log_mel_clips", "mixed",
-    "resample", "transform", "transform_batch",
+    "AudioSettings", "POLICIES", "Waveform", "clip_bounds", "cut", "load", "log_mel", "log_mel_clips", "resample",
+    "transform", "transform_batch",
 ]  # fmt: skip
 
 SAMPLE_RATE = 16_000  # Hz
@@ -31,8 +31,6 @@ CLIP_DURATION = 2.0  # s
 MEL_MEAN, MEL_STD = -4.268, 9.138  # of log-mel values; the reference's, from AudioSet
 NUM_CLIPS = 3
 MAX_SECONDS = 3600.0  # s; an hour of 48 kHz stereo is 1.4 GB as float32
-SILENCE = 1e-6  # peak to peak, of -1..1; far under the last bit of 16-bit sound
-SILENCE_AT = 1024  # samples that are looked at first: they tell of most sounds
 CLIPS_TOGETHER = 256  # on a GPU, of several sounds
 POLICIES = ("even", "reference", "cover", "sliding")
 
@@ -53,6 +51,9 @@ class AudioSettings(Settings):
             ``num_clips * clip_duration``) change each other.
             ``"cover"``: ceil(T / clip_duration) clips, evenly spaced, so that every moment is heard (the paper's text).
             ``"sliding"``: a window every ``hop`` seconds, for one embedding a window (``encode(..., pool=False)``).
+        sounding: of ``"even"`` and ``"cover"``: where some of these clips hold next to nothing (30 dB softer than the
+            loudest), clips are cut from where something sounds instead, so that one bark in a minute of silence is
+            heard. Short and steady sounds stay as they are.
         num_clips: for ``"even"`` and ``"reference"``.
         window, hop: s, for ``"sliding"``; None means ``clip_duration`` and half of the window.
         max_seconds: longer sounds are refused, to protect memory.
@@ -65,6 +66,7 @@ class AudioSettings(Settings):
     mean: float = MEL_MEAN
     std: float = MEL_STD
     policy: str = "even"
+    sounding: bool = True
     num_clips: int = NUM_CLIPS
     window: float | None = None
     hop: float | None = None
@@ -72,6 +74,7 @@ class AudioSettings(Settings):
 
     def __post_init__(self) -> None:
         self.require_choice("policy", POLICIES)
+        self.require_choice("sounding", (True, False))
         self.require_positive("sample_rate", "num_mel_bins", "target_length", "clip_duration", "std", "num_clips")
         self.require_positive("max_seconds", *(name for name in ("window", "hop") if getattr(self, name) is not None))
         # One embedding is made of target_length frames: a longer window would silently lose its end.
@@ -143,8 +146,9 @@ def _even_starts(num_samples: int, count: int, settings: AudioSettings) -> list[
 def transform(waveform: Waveform, settings: AudioSettings = AudioSettings()) -> torch.Tensor:
     """Cut a sound into clips and make each a log-mel picture.
 
-    Channels are averaged (the ``"reference"`` policy takes the first). A sound shorter than one clip gives fewer
-    frames, the rest is padding; one shorter than a 25 ms frame is padded with silence, with a warning.
+    Channels are averaged (the ``"reference"`` policy takes the first); where they cancel each other the loudest is
+    taken, with a warning. A sound shorter than one clip gives fewer frames, the rest is padding. Silence, faint sounds
+    and those shorter than 0.2 s are warned of.
 
     Returns:
         (S, 1, num_mel_bins, target_length) float32 on the waveform's device.
@@ -188,7 +192,7 @@ def _together(
 def _transformed(waveform: Waveform, settings: AudioSettings) -> tuple[torch.Tensor, torch.Tensor]:
     channels, bounds = _resampled(waveform, settings)
     if settings.policy == "reference" or channels.shape[1] < frame_samples(settings):
-        mel = log_mel(_clips(channels, bounds, waveform.name, settings), settings)
+        mel = log_mel(_clips(channels, bounds, settings), settings)
     else:
         mel = log_mel_clips(channels[0], bounds, settings)
     return mel, _times(bounds, settings)
@@ -197,44 +201,34 @@ def _transformed(waveform: Waveform, settings: AudioSettings) -> tuple[torch.Ten
 def cut(waveform: Waveform, settings: AudioSettings) -> tuple[torch.Tensor, torch.Tensor]:
     """Clips of a sound, (S, samples) at ``settings.sample_rate``, and their start and end, (S, 2) s on the CPU."""
     channels, bounds = _resampled(waveform, settings)
-    return _clips(channels, bounds, waveform.name, settings), _times(bounds, settings)
+    return _clips(channels, bounds, settings), _times(bounds, settings)
 
 
 def _resampled(waveform: Waveform, settings: AudioSettings) -> tuple[torch.Tensor, list[tuple[int, int]]]:
     """The one channel that clips are cut from, or all for the reference's quirk, (C, n), and the clips' bounds."""
-    _warn_if_silent(waveform)
-    channels = waveform.samples if settings.policy == "reference" else mixed(waveform.samples)
+    listening.warn_if_faint(waveform.samples, waveform.name)
+    listening.warn_if_short(waveform.seconds, waveform.name)
+    exact = settings.policy == "reference"
+    channels = waveform.samples if exact else listening.one_channel(waveform.samples, waveform.name)
     channels = resample(channels, waveform.sample_rate, settings.sample_rate)
-    return channels, clip_bounds(channels.shape[1], settings)
-
-
-def mixed(samples: torch.Tensor) -> torch.Tensor:
-    """The mean of all channels, (C, n) to (1, n), fast in whatever order samples lie in memory (files mix channels)."""
-    total, *others = samples.unbind()  # rows apart: products of a (1, n) whose rows are said to be one apart are slow
-    for channel in others:
-        total = total + channel
-    return (total / len(samples) if others else total)[None]
+    bounds = clip_bounds(channels.shape[1], settings)
+    if settings.sounding and settings.policy in ("even", "cover"):
+        most = settings.num_clips if settings.policy == "even" else None
+        bounds = listening.sounding(channels[0], bounds, most, settings.sample_rate)
+    return channels, bounds
 
 
 def _times(bounds: list[tuple[int, int]], settings: AudioSettings) -> torch.Tensor:
     return torch.tensor(bounds, dtype=torch.float32) / settings.sample_rate
 
 
-def _clips(channels: torch.Tensor, bounds: list[tuple[int, int]], name: str, settings: AudioSettings) -> torch.Tensor:
+def _clips(channels: torch.Tensor, bounds: list[tuple[int, int]], settings: AudioSettings) -> torch.Tensor:
     """(S, samples): clips of one sound are equally long but for rounding; less than a frame is padded with silence."""
     if settings.policy == "reference":
         clips = _contaminated_clips(channels, bounds)
     else:
         clips = [channels[0, start:end] for start, end in bounds]
     shortest = max(min(len(clip) for clip in clips), frame_samples(settings))
-    if len(clips[0]) < frame_samples(settings):
-        milliseconds = 1000 * len(clips[0]) / settings.sample_rate
-        warnings.warn(
-            f"{name}: {milliseconds:.1f} ms of sound is less than one frame of 25 ms; padded with silence, "
-            "its embedding will mean little",
-            Bind2GenWarning,
-            stacklevel=4,
-        )
     return torch.stack([F.pad(clip[:shortest], (0, max(shortest - len(clip), 0))) for clip in clips])
 
 
@@ -246,13 +240,3 @@ def _contaminated_clips(channels: torch.Tensor, bounds: list[tuple[int, int]]) -
         view -= view.mean()
         clips.append(view[0].clone())
     return clips
-
-
-def _warn_if_silent(waveform: Waveform) -> None:
-    for samples in (waveform.samples[:, :SILENCE_AT], waveform.samples):
-        low, high = samples.aminmax()
-        if (high - low).item() >= SILENCE:
-            return
-    warnings.warn(
-        f"{waveform.name}: the sound is silent; its embedding will mean little", Bind2GenWarning, stacklevel=4
-    )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
+from . import listening
 from .audio import AudioSettings, Waveform
 from .containers import opened_container
 from .depth import CONVENTIONS, DepthMap, DepthSettings, disparity_of
@@ -83,7 +84,8 @@ def _audio(raw: Waveform, settings: AudioSettings, source: Any) -> list[Fact]:
     length = min(round(raw.seconds * settings.sample_rate), settings.clip_samples)
     filled = min(1 + (max(length, frame) - frame) // shift, settings.target_length)
     to = "as it is" if raw.sample_rate == settings.sample_rate else f"resampled to {settings.sample_rate} Hz"
-    mixed = "" if count == 1 else ", averaged" if settings.policy != "reference" else ", the first is taken"
+    taken = 0 if settings.policy == "reference" else listening.cancelling(listening.energies(raw.samples))
+    mixed = "" if count == 1 else ", averaged" if taken is None else f", number {taken + 1} is taken"
     return [
         Fact("sampling rate", f"{raw.sample_rate:g} Hz, {to}", raw.sample_rate),
         Fact("channels", f"{count}{mixed}", count),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..errors import Bind2GenWarning, EmptyInputError
-from . import audio, imu, video
+from ..errors import EmptyInputError
+from . import audio, imu, listening, video
 from .containers import opened_container
 from .frames import FrameReader, Timeline, timeline, video_stream
 from .imu_arrays import is_numpy_file
@@ -47,8 +46,6 @@ def audio_windows(
     pieces = cut_windows(_mono(source, settings, sampling_rate), settings.clip_samples, settings.hop_samples)
     for batch in _batches(pieces, batch_size):
         waves = torch.stack([padded_end(wave, frame_samples(settings))[0] for _, wave in batch])
-        if batch[0][1].shape[1] < frame_samples(settings):
-            _warn(f"{source_name(source)}: the sound is shorter than one frame of 25 ms; padded with silence")
         yield _times(batch, settings.sample_rate), audio.log_mel(waves, settings)[:, None]
 
 
@@ -59,14 +56,12 @@ def _mono(source: Any, settings: audio.AudioSettings, sampling_rate: float | Non
     else:
         wave = audio.load(source, sampling_rate=sampling_rate, settings=settings)
         blocks = ((part, wave.sample_rate) for part in wave.samples.split(BLOCK, dim=1))
-    resampler, low, high = None, math.inf, -math.inf
+    resampler, channel = None, listening.StreamedChannel(source_name(source))
     for block, rate in blocks:
         resampler = resampler or StreamResampler(rate, settings.sample_rate)
-        low, high = min(low, float(block.min())), max(high, float(block.max()))
-        yield resampler.push(audio.mixed(block))
+        yield resampler.push(channel.push(block))
     yield resampler.flush()
-    if high - low < audio.SILENCE:
-        _warn(f"{source_name(source)}: the sound is silent; its embeddings will mean little")
+    channel.end(rate)
 
 
 def imu_windows(source: Any, settings: imu.ImuSettings, batch_size: int, stated: Stated) -> Iterator[Batch]:
@@ -180,7 +175,3 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def _times(batch: list[Piece], rate: float) -> torch.Tensor:
     return torch.tensor([[start, start + part.shape[1]] for start, part in batch], dtype=torch.float64) / rate
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, Bind2GenWarning, stacklevel=4)

@@ -40,7 +40,7 @@ class Drawing:
         pictures: one a seed.
         seeds: of the pictures.
         round_trip: of each picture: cosine, -1..1, of its own embedding and the one that it was drawn from.
-        heard: the conditioning's nearest words, nearest first: word -> probability, 0..1, among the studio's words.
+        heard: the blend's nearest words, nearest first: word -> probability, 0..1, among the studio's words.
         shows: of each picture: the nearest word of its own embedding.
         notes: what was assumed or repaired, for the visitor.
         stopped: the visitor stopped it; the pictures are previews.

@@ -127,11 +127,11 @@ class Studio:
             started = time.perf_counter()
             report(Progress(0, steps))
             with visitors_words() as notes:
-                row = self._condition(inputs, weights, depth_sensor)
-            rows = row.expand(len(seeds), -1)
+                embeds, shares = self._embedded(inputs, weights, depth_sensor)
+            rows = self.pipe.condition(embeds, shares).expand(len(seeds), -1)
             drawn, stopped = self._pictures(rows, seeds, steps, guidance, report, stop)
             likeness, shows = self._round_trip(drawn, rows)
-            heard = self.words.nearest(row, NEAREST)
+            heard = self._understood(embeds, shares)
             seconds = time.perf_counter() - started
             return Drawing(drawn, seeds[: len(drawn)], likeness, heard, shows, tuple(notes), stopped, seconds)
 
@@ -149,7 +149,7 @@ class Studio:
 
         def work(report: Report, stop: Event) -> dict[str, float]:
             with visitors_words():
-                return self.words.nearest(self._condition(inputs, weights, depth_sensor), NEAREST)
+                return self._understood(*self._embedded(inputs, weights, depth_sensor))
 
         return next(self.worker.run(work, session), {})
 
@@ -190,7 +190,7 @@ class Studio:
             started = time.perf_counter()
             report(Progress(0, steps))
             with visitors_words() as notes:
-                ends = [normalize(self._condition(one, None, None, which)) for one, which in
+                ends = [normalize(self.pipe.condition(*self._embedded(one, None, None, which))) for one, which in
                         ((first, "the first thing"), (second, "the second thing"))]  # fmt: skip
             way = torch.linspace(0, 1, count)
             rows = slerp(ends[0], ends[1], way[:, None].to(ends[0]))  # (count, D)
@@ -208,18 +208,22 @@ class Studio:
 
     # ---- how ----
 
-    def _condition(
+    def _embedded(
         self,
         inputs: Mapping[str, str | None],
         weights: Mapping[str, float] | None,
         depth_sensor: str | None,
         what: str = "the picture",
-    ) -> torch.Tensor:
-        """Read, encode and blend: (1, D) of the host's length."""
+    ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Read and encode: modality -> (1, D), and the weights of what was given."""
         raw = self._read(inputs, depth_sensor)
         if not raw:
             raise InputError(f"nothing was given for {what}: record or upload a sound, or write some words")
-        return self.pipe.condition(self.pipe.embed(**raw), weights_of(weights, raw))
+        return self.pipe.embed(**raw), weights_of(weights, raw)
+
+    def _understood(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> dict[str, float]:
+        """The nearest words of a blend as it is before it is drawn to the host's anchors, all of which are near one."""
+        return self.words.nearest(self.pipe.adapter(embeds, weights, anchored=False), NEAREST)
 
     def _read(self, inputs: Mapping[str, str | None], depth_sensor: str | None) -> dict[str, Any]:
         """Modality -> raw input, of those that were given."""

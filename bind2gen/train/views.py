@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..imagebind.fronts import FRONTS
-from ..preprocess import audio, depth, image, imu, thermal
+from ..preprocess import audio, depth, image, imu, listening, thermal
 from .augment import augment_movements, augment_photos, augment_sounds, crop_sounds, mask_spectrogram
 from .recipe import AugmentPart
 
@@ -86,7 +86,8 @@ def _sound(raw: audio.Waveform, settings: audio.AudioSettings, part: AugmentPart
 
 
 def _mono(raw: audio.Waveform, settings: audio.AudioSettings) -> np.ndarray:
-    return audio.resample(raw.samples.mean(0, keepdim=True), raw.sample_rate, settings.sample_rate)[0].numpy()
+    channel = listening.one_channel(raw.samples, raw.name)
+    return audio.resample(channel, raw.sample_rate, settings.sample_rate)[0].numpy()
 
 
 def _motion(raw: imu.ImuRecording, settings: imu.ImuSettings, part: AugmentPart, draw: Draw) -> torch.Tensor:

@@ -1,0 +1,105 @@
+"""What ``generate`` says of its inputs: the nearest words, before anchors, and a warning where none is near."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from bind2gen import EmbeddingAdapter
+from bind2gen.arithmetic import normalize
+from bind2gen.cli.loading import ModelChoice
+from bind2gen.cli.understood import tell, understand
+from bind2gen.detection import DETECTOR_PART, NOTHING_FILE, WORDS_FILE
+from bind2gen.errors import Bind2GenWarning
+from bind2gen.vocabulary import Vocabulary
+
+WORDS = ("bee", "cab", "dad")
+WIDTH = 32
+
+
+@pytest.fixture
+def vectors() -> torch.Tensor:
+    return normalize(torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture
+def choice(tmp_path, vectors) -> ModelChoice:
+    """A model that knows three words, and what silence is."""
+    part = tmp_path / DETECTOR_PART
+    part.mkdir()
+    Vocabulary(WORDS, vectors[:3]).save(part / WORDS_FILE)
+    Vocabulary(("silence",), vectors[3:4]).save(part / NOTHING_FILE)
+    return ModelChoice("toy", str(tmp_path), None, whole=True)
+
+
+@pytest.fixture
+def pipe(tiny_pipeline, vectors) -> SimpleNamespace:
+    """Its adapter draws every sound to the second word."""
+    means = {"image": vectors[4] / 2, "audio": vectors[5] / 2, "text": vectors[6] / 2}
+    anchors = (vectors[1:2], vectors[1:2])
+    adapter = EmbeddingAdapter.from_means(means, maps={"audio": torch.eye(WIDTH)}, anchors=anchors)
+    return SimpleNamespace(imagebind=tiny_pipeline.imagebind, processor=tiny_pipeline.processor, adapter=adapter)
+
+
+def test_words_are_those_nearest_before_the_anchors(pipe, choice, vectors):
+    means = pipe.adapter.means
+    directions = normalize(vectors[:3] - means[pipe.adapter.known.index("text")] + means[0]) - means[0]
+    sounds = normalize(torch.stack([directions[2], directions[0], -directions.sum(0)]) + vectors[5] / 2)
+    sounds = torch.cat([sounds, vectors[3:4]])
+    assert len(set(map(tuple, pipe.adapter({"audio": sounds}).round(decimals=3).tolist()))) == 1  # all are one anchor
+    found = understand(pipe, choice, {"audio": sounds, "text": vectors[1:2], "image": vectors[:1],
+                                      "imu": vectors[:1]})  # fmt: skip
+    assert set(found) == {"audio", "text", "image"}  # words say nothing of motion
+    assert found["image"][0]["known"] is None
+    assert [item["word"] for item in found["audio"]][:2] == ["dad", "bee"]
+    assert [item["known"] for item in found["audio"]] == [True, True, False, False]
+    moved = pipe.adapter.shift("audio", sounds[:3]) - means[0]
+    likeness = (normalize(moved) @ normalize(directions).T).amax(1)
+    assert [item["likeness"] for item in found["audio"]][:3] == pytest.approx(likeness.tolist(), abs=1e-3)
+    assert found["audio"][3] == {"word": "silence", "likeness": 1.0, "known": False}
+    assert found["text"] == [{"word": "cab", "likeness": 1.0, "known": True}]
+
+
+def test_nothing_is_said_where_no_words_are_known(pipe, choice, vectors, tmp_path):
+    other = ModelChoice("toy + huge", choice.source, "imagebind_huge.pth", whole=True)
+    assert understand(pipe, other, {"audio": vectors}) == {}
+    assert understand(pipe, ModelChoice("bare", str(tmp_path / "no"), None, whole=True), {"audio": vectors}) == {}
+
+
+def test_it_is_said_in_one_line_each_and_doubts_are_warnings(capsys):
+    dog = {"word": "dog", "likeness": 0.912, "known": True}
+    car = {"word": "car", "likeness": 0.3, "known": False}
+    seen = car | {"known": None}  # of pictures nobody measured what is near enough
+    tell({"audio": [dog]}, {"audio": ["a.wav"]}, model="toy", quiet=False)
+    assert capsys.readouterr().err == "heard: dog 0.91\n"
+    with pytest.warns(Bind2GenWarning, match=r"b\.wav: heard: car 0\.30, which is like none .* toy knows") as told:
+        tell({"audio": [dog, car], "image": [seen]}, {"audio": ["a.wav", "b.wav"], "image": ["c.png"]}, model="toy",
+             quiet=False)  # fmt: skip
+    assert capsys.readouterr().err == "a.wav: heard: dog 0.91\nc.png: seen: car 0.30\n" and len(told) == 1
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tell({"audio": [dog], "text": [car]}, {"audio": ["a.wav"], "text": ["a unicorn"]}, model="toy", quiet=True)
+    assert capsys.readouterr().err == ""
+    assert [str(warning.message).split(",")[0] for warning in caught] == ['"a unicorn": read: car 0.30']
+
+
+def test_pictures_and_json_carry_what_was_understood(run, tiny_folder, tiny_pipeline, media, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    (folder / DETECTOR_PART).mkdir()
+    embeds = tiny_pipeline.embed(text=list(WORDS))["text"]
+    Vocabulary(WORDS, embeds).save(folder / DETECTOR_PART / WORDS_FILE)
+    out = tmp_path / "a.png"
+    words = ["generate", "--text", "cab", "--steps", 2, "--model", folder, "--out", out]
+    code, stdout, stderr = run(*words)
+    assert (code, stdout) == (0, f"{out}\n") and "read: cab 1.00\n" in stderr
+    assert json.loads(Image.open(out).text["understood"])["text"]["word"] == "cab"
+    code, stdout, stderr = run(*words, "--json", "--quiet")
+    assert (code, stderr) == (0, "")
+    assert json.loads(stdout)["pictures"][0]["understood"]["text"]["known"] is True
