@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import auto_classes
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -100,6 +102,9 @@ _BASES: dict[str, str] = {
     "ProcessorMixin": "transformers",
 }
 _PARTS: dict[str, str] = {"PatchAutoencoder": "hosts.patch_autoencoder"}  # found by diffusers, not meant for users
+
+
+auto_classes.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -132,7 +132,8 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
             ShapeError: shapes differ.
         """
         if weights is not None and not isinstance(weights, Mapping):
-            raise InputError(f"weights: wanted a dict of modality -> number, got {type(weights).__name__}")
+            example = ", ".join(f'"{name}": 1.0' for name in embeds)
+            raise InputError(f"weights: wanted a dict such as {{{example}}}, got {type(weights).__name__}")
         weights = weights or {}
         if unknown := set(weights) - set(embeds):
             raise ModalityError(f"weights for {sorted(unknown)}, but only {', '.join(embeds)} given")

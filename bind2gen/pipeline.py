@@ -18,9 +18,9 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from .adapter import EmbeddingAdapter
 from .arithmetic import match_norm, normalize
-from .errors import HostError, InputError, ShapeError
-from .hosts import unclip
-from .hosts.arguments import check_generator, check_numbers, check_words
+from .errors import HostError, ShapeError
+from .hosts import unclip, unclip_steps
+from .hosts.arguments import check_generator, check_inputs, check_numbers, check_scheduler, check_words
 from .hosts.packaged import PackagedPipelineMixin
 from .hosts.patch_autoencoder import PatchAutoencoder
 from .hosts.unclip_files import load_host
@@ -45,7 +45,7 @@ class ImageBindPipelineOutput(BaseOutput):
     embeds: dict[str, torch.Tensor]
 
 
-class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline):
+class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline):
     """A Stable unCLIP host that is prompted by ImageBind embeddings.
 
     Everything that the host can do (offloading, attention slicing, schedulers, LoRA) is inherited from it.
@@ -64,7 +64,7 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
     model_cpu_offload_seq = "imagebind->text_encoder->image_encoder->unet->vae"
     _optional_components = list(unclip.OPTIONAL_PARTS)
     _exclude_from_cpu_offload = ["image_normalizer", "adapter"]
-    _callback_tensor_inputs = list(unclip.CALLBACK_TENSORS)
+    _callback_tensor_inputs = list(unclip_steps.CALLBACK_TENSORS)
 
     def __init__(
         self,
@@ -144,11 +144,6 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
             **{name: getattr(host, name) for name in unclip.PARTS},
         )
 
-    @property
-    def interrupt(self) -> bool:
-        """Set ``pipe._interrupt = True`` in a callback to stop denoising and decode what is there."""
-        return self._interrupt
-
     def embed(self, *, sampling_rate: float | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
         """ImageBind embeddings of raw inputs: modality -> (B, D) unit norm float32.
 
@@ -217,12 +212,12 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: unclip.StepCallback | None = None,
+        callback_on_step_end: unclip_steps.StepCallback | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
         clip_skip: int | None = None,
     ) -> ImageBindPipelineOutput | tuple:
-        """Make pictures of what is heard, seen or said.
+        """Make pictures of what is heard, seen or said. Calls from several threads wait for one another.
 
         Args:
             audio, image, text, video, depth, thermal, imu: one input or a list of them (a batch), any mix; a single
@@ -241,9 +236,11 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
             generator: one, or a list with one a picture; with a list, picture i is the same alone and in a batch.
             latents: (pictures, C, h, w) start of denoising, instead of drawn noise.
             output_type: ``"pil"``, ``"np"`` (N, H, W, 3) in 0..1, ``"pt"`` or ``"latent"``.
-            callback_on_step_end: ``(pipe, step, timestep, tensors) -> tensors or None`` after each step; set
-                ``pipe._interrupt = True`` in it to stop.
+            callback_on_step_end: ``(pipe, step, timestep, tensors) -> tensors or None`` after each step, or one of
+                ``diffusers.callbacks``. It may set ``pipe._guidance_scale`` (0 goes on without guidance) and
+                ``pipe._interrupt = True`` (to stop), but not call the pipeline.
             callback_on_step_end_tensor_inputs: which of ``latents``, ``prompt_embeds``, ``class_labels`` it gets.
+            clip_skip: layers left out at the end of the text encoder, for ``prompt``.
 
         Returns:
             :class:`ImageBindPipelineOutput`, or a tuple of its fields.
@@ -255,48 +252,42 @@ class ImageBindUnCLIPPipeline(PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
         """
         raw = dict(audio=audio, image=image, text=text, video=video, depth=depth, thermal=thermal, imu=imu)
         given = {name: value for name, value in raw.items() if value is not None}
-        guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        rescale = self.config.guidance_rescale if guidance_rescale is None else guidance_rescale
-        if (image_embeds is None) == (not given):
-            raise InputError("give inputs (audio=, image=, text=, video= ...) or image_embeds, one of the two")
-        if weights and not given:
-            raise InputError("weights: they blend inputs, and image_embeds is one already")
-        inputs_of_callback = callback_on_step_end_tensor_inputs or ["latents"]
-        check_numbers(self, noise_level, num_inference_steps, num_images_per_prompt, guidance, rescale)
-        check_words(output_type, inputs_of_callback, unclip.CALLBACK_TENSORS)
-        size = unclip.picture_size(self, height, width)
+        check_inputs(given, image_embeds, weights, prompt)
+        check_scheduler(self.scheduler)
+        with unclip_steps.one_at_a_time(self.scheduler):
+            self._start(guidance_scale, guidance_rescale, clip_skip, cross_attention_kwargs)
+            inputs_of_callback = unclip_steps.callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
+            check_numbers(self, noise_level, num_inference_steps, num_images_per_prompt)
+            check_words(output_type, inputs_of_callback, unclip_steps.CALLBACK_TENSORS)
+            size = unclip.picture_size(self, height, width)
 
-        embeds = self.embed(**given, sampling_rate=sampling_rate) if given else {}
-        conditioning = self.condition(embeds, weights) if given else self._direct(image_embeds, rescale_embeds)
-        pictures = len(conditioning) * num_images_per_prompt
-        check_generator(generator, pictures)
-        device = self._execution_device
-        prompt_embeds, class_labels = unclip.unet_conditions(
-            self,
-            unclip.to_host(conditioning, device=device, dtype=self.unet.dtype),
-            prompt,
-            negative_prompt,
-            guided=guidance > 1,
-            noise_level=noise_level,
-            num_images=num_images_per_prompt,
-            generator=generator,
-            lora_scale=(cross_attention_kwargs or {}).get("scale"),
-            clip_skip=clip_skip,
-        )
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        latents = unclip.denoise(
-            self,
-            unclip.start_latents(self, latents, pictures, size, generator, device=device, dtype=prompt_embeds.dtype),
-            prompt_embeds,
-            class_labels,
-            guidance=guidance,
-            guidance_rescale=rescale,
-            step_options=self.prepare_extra_step_kwargs(generator, eta),
-            cross_attention_kwargs=cross_attention_kwargs,
-            callback=callback_on_step_end,
-            callback_inputs=inputs_of_callback,
-        )
-        images = unclip.decode(self, latents, output_type)
-        self.maybe_free_model_hooks()
+            embeds = self.embed(**given, sampling_rate=sampling_rate) if given else {}
+            conditioning = self.condition(embeds, weights) if given else self._direct(image_embeds, rescale_embeds)
+            pictures = len(conditioning) * num_images_per_prompt
+            check_generator(generator, pictures)
+            device = self._execution_device
+            prompt_embeds, class_labels = unclip.unet_conditions(
+                self,
+                unclip.to_host(conditioning, device=device, dtype=self.unet.dtype),
+                prompt,
+                negative_prompt,
+                noise_level=noise_level,
+                num_images=num_images_per_prompt,
+                generator=generator,
+            )
+            self.scheduler.set_timesteps(num_inference_steps, device=device)
+            latents = unclip_steps.denoise(
+                self,
+                unclip.start_latents(
+                    self, latents, pictures, size, generator, device=device, dtype=prompt_embeds.dtype
+                ),
+                prompt_embeds,
+                class_labels,
+                step_options=self.prepare_extra_step_kwargs(generator, eta),
+                callback=callback_on_step_end,
+                inputs_of_callback=inputs_of_callback,
+            )
+            images = unclip.decode(self, latents, output_type)
+            self.maybe_free_model_hooks()
         output = ImageBindPipelineOutput(images=images, image_embeds=conditioning, embeds=embeds)
         return output if return_dict else (output.images, output.image_embeds, output.embeds)

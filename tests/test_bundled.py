@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, StableUnCLIPImg2ImgPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, StableUnCLIPImg2ImgPipeline
 from PIL import Image
 from torchvision.ops import box_iou
 
 from bind2gen.bundled import bundled_path, example_sounds
 from bind2gen.class_prompts import FAR
 from bind2gen.detection import ImageBindDetectionPipeline
-from bind2gen.errors import Bind2GenWarning
+from bind2gen.errors import Bind2GenWarning, HostError
 from bind2gen.hosts import unclip
+from bind2gen.hosts.arguments import DRAWING
 from bind2gen.modality import TOWERS
 from bind2gen.null_sounds import null_sounds
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
@@ -89,6 +90,52 @@ def test_the_shift_over_the_gap_brings_sounds_nearer_to_pictures(pipe):
 def test_stock_diffusers_loads_it():
     pipe = DiffusionPipeline.from_pretrained(bundled_path("mini"), trust_remote_code=True)
     assert isinstance(pipe, ImageBindUnCLIPPipeline) and isinstance(pipe, StableUnCLIPImg2ImgPipeline)
+
+
+DEFAULT = DPMSolverMultistepScheduler.from_pretrained(bundled_path("mini"), subfolder="scheduler")
+NEEDS = {"DPMSolverSDEScheduler": "torchsde", "LMSDiscreteScheduler": "scipy"}
+# Of the default's settings they would keep one that they refuse.
+OPTIONS = {"DEISMultistepScheduler": {"algorithm_type": "deis"}}
+
+
+@pytest.fixture(scope="module")
+def conditions(pipe) -> dict[str, torch.Tensor]:
+    """Conditioning vectors of example sounds that are drawn in strong colours, (1, D) each."""
+    sounds = {name: str(example_sounds()[name]) for name in ("airplane", "clock")}
+    return {name: pipe.condition(pipe.embed(audio=sound)) for name, sound in sounds.items()}
+
+
+@pytest.mark.parametrize("kind", sorted(set(DEFAULT.compatibles), key=lambda kind: kind.__name__))
+def test_a_compatible_scheduler_draws_what_was_heard_or_is_refused(pipe, class_embeds, conditions, kind, monkeypatch):
+    name = kind.__name__
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    monkeypatch.setattr(pipe, "scheduler", kind.from_config(DEFAULT.config, **OPTIONS.get(name, {})))
+    steps = 10 // getattr(pipe.scheduler, "order", 1)  # of second order, each is two
+    call = {"image_embeds": torch.cat(list(conditions.values())), "num_inference_steps": steps, "output_type": "np"}
+    call["generator"] = [torch.Generator().manual_seed(seed) for seed in range(len(conditions))]
+    if not hasattr(pipe.scheduler, "alphas_cumprod"):
+        with pytest.raises(HostError, match=f"{name}.*wanted one of.*DDIMScheduler"):
+            pipe(**call)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Bind2GenWarning)
+        drawn = pipe(**call).images
+    # Grey ones: 0.05 to 0.08. Drawn ones: 0.15 to 0.25.
+    assert drawn.reshape(len(drawn), -1).std(1).mean() > 0.12
+    seen = pipe.embed(image=[Image.fromarray((255 * picture).round().astype(np.uint8)) for picture in drawn])["image"]
+    assert [JUDGED[k] for k in (seen @ class_embeds.T).argmax(1)] == list(conditions)
+
+
+def test_schedulers_that_are_named_as_drawing_are_compatible():
+    known = {kind.__name__ for kind in DEFAULT.compatibles} | {type(DEFAULT).__name__}
+    assert {f"{name}Scheduler" for name in DRAWING} <= known
+
+
+def test_a_scheduler_that_clips_latents_is_pointed_out(pipe, conditions, monkeypatch):
+    monkeypatch.setattr(pipe, "scheduler", DDIMScheduler.from_config(DEFAULT.config, clip_sample=True))
+    with pytest.warns(Bind2GenWarning, match="DDIMScheduler clips latents.*clip_sample=False"):
+        pipe(image_embeds=conditions["clock"], num_inference_steps=1)
 
 
 def test_every_modality_has_its_tower_and_its_place_in_the_adapter(pipe):

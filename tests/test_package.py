@@ -82,6 +82,15 @@ def test_torch_is_capped_below_the_version_that_breaks_torchaudio():
     assert "torch>=2.11,<2.15" in project["dependencies"]
 
 
+def test_type_checkers_are_told_of_the_types():
+    """PEP 561: the marker lies in the package, and the wheel takes it along."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert (ROOT / "bind2gen" / "py.typed").is_file()
+    assert "bind2gen" in wheel["only-include"] and not any("py" in one for one in wheel["exclude"])
+    assert "Typing :: Typed" in project["project"]["classifiers"]
+
+
 @pytest.fixture
 def bundle(tmp_path, monkeypatch):
     """A stand-in for adapters/: one model with one sound, and a folder that is no model."""

@@ -88,8 +88,9 @@ def reconstruct(pipe: ImageBindUnCLIPPipeline, pixels: np.ndarray, *, quiet: boo
     """Photos through the host's autoencoder and back, (N, H, W, 3) uint8: the best that the host can draw."""
     size, back = picture_size(pipe, None, None), []
     for start in tqdm(range(0, len(pixels), BATCH), desc="reconstructions", disable=quiet or None, leave=False):
-        unit = torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2).to(pipe.device, pipe.vae.dtype)
-        unit = _resized(unit / 127.5 - 1, size)
+        photos = torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2)
+        # Not pipe.device, which is the CPU where parts are offloaded to.
+        unit = _resized(photos.to(pipe._execution_device, pipe.vae.dtype) / 127.5 - 1, size)
         made = pipe.vae.decode(pipe.vae.encode(unit).latent_dist.mode()).sample
         made = _resized(made.float(), pixels.shape[1:3]).clamp(-1, 1).add(1).mul(127.5).round()
         back.append(made.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy())

@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import Bind2GenWarning, HostError, InputError
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_IMAGES = 1000  # an input
+DRAWING = ("DPMSolverMultistep", "DDIM", "DDPM", "EulerDiscrete", "EulerAncestralDiscrete", "UniPCMultistep", "PNDM")
 
 
-def check_numbers(
-    host: Any, noise_level: int, num_inference_steps: int, num_images: int, guidance: float, rescale: float
-) -> None:
+def check_inputs(given: Mapping[str, Any], image_embeds: Any, weights: Any, prompt: Any) -> None:
+    """Refuse a call without inputs, or with conditioning vectors beside them.
+
+    Raises:
+        InputError: naming what can be given.
+    """
+    if (image_embeds is None) == (not given):
+        words = "give inputs (audio=, image=, text=, video= ...) or image_embeds, one of the two"
+        alone = isinstance(prompt, str) and prompt and image_embeds is None
+        raise InputError(f"{words}; words alone are text={prompt!r}" if alone else words)
+    if weights and not given:
+        raise InputError("weights: they blend inputs, and image_embeds is one already")
+
+
+def check_scheduler(scheduler: Any) -> None:
+    """Refuse a scheduler that diffusers calls compatible and that draws grey, and warn of a setting that does.
+
+    Raises:
+        HostError: it does not follow the noise levels that the UNet was trained on; those that do are named.
+    """
+    name = type(scheduler).__name__
+    if not hasattr(scheduler, "alphas_cumprod"):  # EDM's, and those of flow matching
+        known = ", ".join(f"{one}Scheduler" for one in DRAWING)
+        words = f"{name} does not follow the noise levels that the UNet was trained on and draws grey"
+        raise HostError(f"scheduler: {words}; wanted one of {known}")
+    if getattr(scheduler.config, "clip_sample", False):
+        advice = f"{name}.from_config(pipe.scheduler.config, clip_sample=False)"
+        warnings.warn(f"scheduler: {name} clips latents, pictures will be grey; use {advice}", Bind2GenWarning, 3)
+
+
+def check_numbers(host: Any, noise_level: int, num_inference_steps: int, num_images: int) -> None:
     """Refuse numbers outside of what the host's two noise schedules and its memory allow.
 
     Raises:
@@ -30,6 +60,7 @@ def check_numbers(
     for name, (value, low, high) in limits.items():
         if not isinstance(value, int) or not low <= value <= high:
             raise InputError(f"{name}: wanted a whole number in {low}..{high}, got {value!r}")
+    guidance, rescale = host.guidance_scale, host.guidance_rescale
     if not isinstance(guidance, int | float) or not math.isfinite(guidance):
         raise InputError(f"guidance_scale: wanted a finite number, got {guidance!r}")
     if not isinstance(rescale, int | float) or not 0 <= rescale <= 1:

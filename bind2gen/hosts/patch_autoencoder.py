@@ -12,6 +12,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 NO_VARIANCE = -30.0  # logarithm; the encoder is deterministic
@@ -43,6 +44,10 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         block_out_channels: one entry a halving and one more: diffusion pipelines count them to learn ``patch``.
     """
 
+    # Offloading hooks forward calls, but pipelines call encode and decode. So these are marked below for model
+    # offloading, and here are the parts that group offloading is to move one by one.
+    _group_offload_block_modules = ["components", "patches", "enter", "down", "place", "low", "up", "top", "leave"]
+
     @register_to_config
     def __init__(
         self,
@@ -68,6 +73,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.leave.weight)  # untrained, it adds nothing
         nn.init.zeros_(self.leave.bias)
 
+    @apply_forward_hook
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """``.latent_dist``, as of AutoencoderKL; it has no variance."""
         mean = self.components(x)
@@ -76,6 +82,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         )
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
+    @apply_forward_hook
     def decode(
         self, z: torch.Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> DecoderOutput | tuple:

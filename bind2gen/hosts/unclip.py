@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from diffusers.utils.torch_utils import randn_tensor
 
-from ..errors import HostError, InputError, ShapeError
+from ..errors import Bind2GenWarning, HostError, InputError, ShapeError
 from ..slots import check_width
 
 PARTS = (
@@ -18,10 +19,8 @@ PARTS = (
     "tokenizer", "text_encoder", "unet", "scheduler", "vae",
 )  # fmt: skip
 OPTIONAL_PARTS = ("feature_extractor", "image_encoder")  # ImageBind takes their place
-CALLBACK_TENSORS = ("latents", "prompt_embeds", "class_labels")
 
 Generators = torch.Generator | list[torch.Generator] | None
-StepCallback = Callable[[Any, int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]
 
 
 # ---- fit ----
@@ -126,28 +125,68 @@ def unet_conditions(
     prompt: str | list[str] | None,
     negative_prompt: str | list[str] | None,
     *,
-    guided: bool,
     noise_level: int,
     num_images: int,
     generator: Generators,
-    lora_scale: float | None = None,
-    clip_skip: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the UNet is conditioned on, for B embeddings (B, D) on the host's device.
 
+    Whether there is guidance, layers to skip and a LoRA scale, the host knows (:class:`SteppedMixin`).
+
     Returns:
         Prompt embeddings (N, T, C) and class labels (N, 2 D); N is B * num_images, or twice that with the negative
-        half first where ``guided``.
+        half first under guidance.
+
+    Raises:
+        InputError, HostError: prompts or ``clip_skip`` that do not fit.
     """
-    count = len(image_embeds)
-    texts, negatives = prompts_for(prompt, count), prompts_for(negative_prompt, count, "negative_prompt")
-    prompt_embeds, negative = host.encode_prompt(
-        texts, image_embeds.device, num_images, guided, negatives, lora_scale=lora_scale, clip_skip=clip_skip
-    )
+    lora_scale = (host.cross_attention_kwargs or {}).get("scale")
+
+    def encoded(texts: str | list[str] | None, name: str) -> torch.Tensor:
+        listed = prompts_for(texts, len(image_embeds), name)
+        _warn_of_lost_words(host.tokenizer, listed, name)
+        return host.encode_prompt(listed, image_embeds.device, num_images, False, lora_scale=lora_scale)[0]
+
+    with layers_skipped(host.text_encoder, host.clip_skip):
+        prompt_embeds = encoded(prompt, "prompt")
     class_labels = noised_embeddings(host, image_embeds, noise_level, num_images, generator)
-    if not guided:
+    if not host.do_classifier_free_guidance:
         return prompt_embeds, class_labels
-    return torch.cat([negative, prompt_embeds]), with_negative_half(class_labels)
+    # As in diffusers, clip_skip does not count for the negative half.
+    return torch.cat([encoded(negative_prompt, "negative_prompt"), prompt_embeds]), with_negative_half(class_labels)
+
+
+@contextmanager
+def layers_skipped(text_encoder: Any, count: int | None) -> Iterator[None]:
+    """Leave the last ``count`` layers of a CLIP text encoder out; its final norm stays.
+
+    The host's own ``clip_skip`` takes the norm from ``text_encoder.text_model``, which CLIPTextModel of newer
+    transformers has not, and calls it after offloading has taken it away.
+
+    Raises:
+        InputError: there are not so many layers.
+    """
+    if count is None:
+        yield
+        return
+    encoder = getattr(text_encoder, "text_model", text_encoder).encoder
+    layers = encoder.layers
+    if not isinstance(count, int) or not 0 <= count <= len(layers):
+        raise InputError(f"clip_skip: wanted a whole number in 0..{len(layers)} (layers), got {count!r}")
+    encoder.layers = layers[: len(layers) - count]
+    try:
+        yield
+    finally:
+        encoder.layers = layers
+
+
+def _warn_of_lost_words(tokenizer: Any, texts: list[str], name: str) -> None:
+    context = tokenizer.model_max_length
+    for text in dict.fromkeys(texts):
+        ids = tokenizer(text, verbose=False)["input_ids"]
+        if len(ids) > context:
+            lost = tokenizer.decode(ids[context - 1 : -1])  # the end token takes the last place
+            warnings.warn(f"{name}: the host reads {context} tokens; lost: {lost!r}", Bind2GenWarning, stacklevel=2)
 
 
 # ---- from embeddings to latents ----
@@ -191,59 +230,6 @@ def start_latents(
             raise ShapeError(f"latents: wanted a tensor {shape}, got {came}")
         latents = latents.to(dtype)
     return host.prepare_latents(count, channels, *size, dtype, device, generator, latents)
-
-
-def denoise(
-    host: Any,
-    latents: torch.Tensor,
-    prompt_embeds: torch.Tensor,
-    class_labels: torch.Tensor,
-    *,
-    guidance: float,
-    guidance_rescale: float = 0.0,
-    step_options: dict[str, Any],
-    cross_attention_kwargs: dict[str, Any] | None = None,
-    callback: StepCallback | None = None,
-    callback_inputs: tuple[str, ...] = ("latents",),
-) -> torch.Tensor:
-    """The host's denoising loop over ``host.scheduler.timesteps``, with the callback that today's pipelines have.
-
-    The host itself only has the old callback, which can neither change a tensor nor stop the loop
-    (``host._interrupt = True`` stops it here).
-
-    Args:
-        latents: (N, C, h, w).
-        prompt_embeds, class_labels: (N, ...), or (2 N, ...) with the negative half first where ``guidance`` > 1.
-        guidance_rescale: 0..1, how far guided predictions are brought back to the spread of those without guidance
-            (arXiv 2305.08891, section 3.4): strong guidance overexposes.
-
-    Returns:
-        (N, C, h, w).
-    """
-    tensors = {"latents": latents, "prompt_embeds": prompt_embeds, "class_labels": class_labels}
-    host._interrupt = False
-    for i, t in enumerate(host.progress_bar(host.scheduler.timesteps)):
-        if host._interrupt:
-            continue  # the progress bar still runs to its end
-        latents = tensors["latents"]
-        both = torch.cat([latents] * 2) if guidance > 1 else latents
-        predicted = host.unet(
-            host.scheduler.scale_model_input(both, t),
-            t,
-            encoder_hidden_states=tensors["prompt_embeds"],
-            class_labels=tensors["class_labels"],
-            cross_attention_kwargs=cross_attention_kwargs,
-            return_dict=False,
-        )[0]
-        if guidance > 1:
-            without, conditioned = predicted.chunk(2)
-            predicted = without + guidance * (conditioned - without)
-            if guidance_rescale > 0:
-                predicted = rescale_noise_cfg(predicted, conditioned, guidance_rescale)
-        tensors["latents"] = host.scheduler.step(predicted, t, latents, **step_options, return_dict=False)[0]
-        if callback is not None:
-            tensors |= callback(host, i, t, {name: tensors[name] for name in callback_inputs}) or {}
-    return tensors["latents"]
 
 
 def decode(host: Any, latents: torch.Tensor, output_type: str) -> Any:

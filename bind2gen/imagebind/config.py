@@ -5,10 +5,11 @@ Sizes of ``HUGE``: ImageBind paper, appendix B, and the shapes of the released `
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from ..errors import ModalityError
 from ..modality import TOWERS
@@ -145,6 +146,7 @@ class ImageBindConfig(PreTrainedConfig):
         }
         self.modalities = tower_names(modalities, tuple(self.towers))
         super().__init__(**kwargs)
+        importlib.import_module(f"{__package__}.model")  # it tells AutoModel of itself
 
     def tower(self, name: str) -> TowerConfig:
         """Settings of one tower, frozen."""
@@ -177,3 +179,6 @@ def HUGE(modalities: list[str] | None = None) -> ImageBindConfig:
 def TINY(modalities: list[str] | None = None) -> ImageBindConfig:
     """A toy of the same structure, for tests."""
     return ImageBindConfig(32, TINY_TOWERS, modalities)
+
+
+AutoConfig.register(ImageBindConfig.model_type, ImageBindConfig, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..errors import ModalityError, ShapeError
@@ -259,5 +259,4 @@ class ImageBindModel(PreTrainedModel):
         return ids[:, : int(ids.argmax(dim=-1).max()) + 1]
 
 
-AutoConfig.register(ImageBindConfig.model_type, ImageBindConfig, exist_ok=True)
 AutoModel.register(ImageBindConfig, ImageBindModel, exist_ok=True)

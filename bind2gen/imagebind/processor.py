@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,15 @@ import torch
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 from transformers.utils import cached_file
 
-from ..errors import Bind2GenError, EmptyInputError, InputError, ShapeError, UnreadableError
+from ..errors import Bind2GenError, Bind2GenWarning, EmptyInputError, InputError, ShapeError, UnreadableError
 from ..modality import MODALITIES, clip_mask_key
 from ..preprocess import audio, depth, image, imu, text, thermal, video
 from ..preprocess.settings import Settings
+from ..preprocess.sources import one_line
 from .config import ImageBindConfig
 from .fronts import FRONTS, Clips, Device
+from .misplaced import meant_as
+from .read_ahead import read_ahead
 
 VOCABULARY_FILE = "bpe_vocabulary.txt.gz"  # beside processor_config.json where it is not CLIP's own
 
@@ -138,13 +140,14 @@ class ImageBindProcessor(ProcessorMixin):
         calls = [partial(front.load, item, settings, sampling_rate) for item in items]
         # Only paths and bytes: the same file object may be in the list twice.
         threaded = front.threaded and all(isinstance(item, str | os.PathLike | bytes) for item in items)
-        for i, result in enumerate(_read_ahead(calls) if threaded else calls):
+        for i, result in enumerate(read_ahead(calls) if threaded else calls):
             try:
                 raw = result()
             except Bind2GenError as error:
-                if len(items) == 1:
-                    raise
-                raise type(error)(f"{name}[{i}]: {error}") from error
+                where, hint = f"{name}[{i}]: " if len(items) > 1 else "", meant_as(name, items[i])
+                raise type(error)(f"{where}{error}{hint}") from error
+            if name == "text" and (hint := meant_as(name, raw)):  # the name of a file
+                warnings.warn(f"text: {one_line(raw)!r} is a file, and read as words{hint}", Bind2GenWarning, 4)
             yield raw
 
     @property
@@ -254,24 +257,6 @@ class ImageBindProcessor(ProcessorMixin):
 
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-
-
-def _read_ahead(calls: list[Callable[[], Any]]) -> Iterator[Callable[[], Any]]:
-    """Make some calls before they are asked for, in as many threads as torch may use; each item gives its result."""
-    workers = min(torch.get_num_threads(), len(calls))
-    if workers < 2:
-        yield from calls
-        return
-    pool, waiting = ThreadPoolExecutor(workers), deque()
-    try:
-        for call in calls:
-            waiting.append(pool.submit(call))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result
-        while waiting:
-            yield waiting.popleft().result
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _collected(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import warnings
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import EmptyInputError, InputError, ShapeError, UnreadableError
+from ..errors import Bind2GenWarning, EmptyInputError, InputError, ShapeError, UnreadableError
 from .settings import Settings
 from .sources import one_line
 
@@ -63,7 +64,8 @@ def load(source: Any) -> str:
 def transform(texts: str | list[str], settings: TextSettings = TextSettings()) -> torch.Tensor:
     """Token ids of one text, (context,), or of a list, (B, context): int64, zero after the end token.
 
-    Texts are mended (ftfy), unescaped twice, lower-cased, and their whitespace collapsed.
+    Texts are mended (ftfy), unescaped twice, lower-cased, and their whitespace collapsed. Of what is longer than the
+    context, a warning says which words were lost.
 
     Raises:
         EmptyInputError: an empty list.
@@ -74,7 +76,21 @@ def transform(texts: str | list[str], settings: TextSettings = TextSettings()) -
         return transform([texts], settings)[0]
     if not texts:
         raise EmptyInputError("text: wanted at least one string, got an empty list")
-    return tokenizer(settings)([load(text) for text in texts], context_length=settings.context_length)
+    checked = [load(text) for text in texts]
+    _warn_of_lost_words(checked, settings)
+    return tokenizer(settings)(checked, context_length=settings.context_length)
+
+
+def _warn_of_lost_words(texts: list[str], settings: TextSettings) -> None:
+    encoder, kept = tokenizer(settings), settings.context_length - MIN_CONTEXT_LENGTH
+    for text in texts:
+        if len(text.encode()) <= kept:  # a token is a byte at least
+            continue
+        tokens = encoder.encode(text)
+        if len(tokens) > kept:
+            lost = one_line(encoder.decode(tokens[kept:]), 200)
+            words = f"text: the model reads {settings.context_length} tokens, this one has {len(tokens) - kept} more"
+            warnings.warn(f"{words}; lost: {lost!r}", Bind2GenWarning, stacklevel=3)
 
 
 def vocabulary_size(settings: TextSettings) -> int:

@@ -85,7 +85,11 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def noise_schedule() -> DDPMScheduler:
-    """Training schedule of the latents: Stable Diffusion's, ending in pure noise (arXiv 2305.08891)."""
+    """Training schedule of the latents: Stable Diffusion's, ending in pure noise (arXiv 2305.08891).
+
+    Latents are not pixels: they reach far beyond -1..1, where DDIM and DDPM clip them unless told otherwise. Told here,
+    it is kept by every scheduler that is made of this one's settings.
+    """
     return DDPMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -93,6 +97,7 @@ def noise_schedule() -> DDPMScheduler:
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
+        clip_sample=False,
     )
 
 

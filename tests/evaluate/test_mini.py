@@ -126,7 +126,7 @@ def test_reconstructions_keep_their_size_and_follow_the_autoencoder(pipe, monkey
             return self
 
     monkeypatch.setattr(drawing, "picture_size", lambda *_: (16, 16))
-    stand_in = type("Stand", (), {"vae": Same(), "device": torch.device("cpu")})()
+    stand_in = type("Stand", (), {"vae": Same(), "_execution_device": torch.device("cpu")})()
     assert np.array_equal(drawing.reconstruct(stand_in, pixels, quiet=True), pixels)
     photos = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     assert drawing.reconstruct(pipe, photos, quiet=True).shape == photos.shape

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 
 import open_clip.tokenizer
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from bind2gen.errors import UnreadableError
+from bind2gen.errors import Bind2GenWarning, UnreadableError
 from bind2gen.preprocess import text
 from bind2gen.preprocess.text import TextSettings
 
@@ -27,6 +28,7 @@ def short_vocabulary(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.filterwarnings("ignore::bind2gen.errors.Bind2GenWarning")  # some are longer
 @pytest.mark.parametrize(
     "sentence", ["a dog", "  TWO\n\tDogs ", "don't &amp;amp; won't", "Ünï’cødé ﬁ", "🐕🎧", "a" * 500, ""]
 )
@@ -36,6 +38,7 @@ def test_equals_open_clip(sentence, context):
     assert torch.equal(text.transform(sentence, TextSettings(context_length=context)), expected)
 
 
+@pytest.mark.filterwarnings("ignore::bind2gen.errors.Bind2GenWarning")  # many are longer
 @limits(max_examples=50, deadline=None)
 @given(st.text(st.characters(codec="utf-8")))
 def test_every_text_starts_ends_and_is_read_out_at_its_end(sentence):
@@ -71,3 +74,11 @@ def test_broken_vocabularies_are_refused(tmp_path):
             text.transform("a dog", TextSettings(vocabulary=str(tmp_path / name)))
     with pytest.raises(UnreadableError, match="missing.gz"):
         text.transform("a dog", TextSettings(vocabulary=str(tmp_path / "missing.gz")))
+
+
+def test_words_beyond_the_context_are_named():
+    with pytest.warns(Bind2GenWarning, match="reads 8 tokens, this one has 2 more; lost: 'red hat'"):
+        text.transform(["a dog", "A photo of  a big dog red HAT"], TextSettings(context_length=8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text.transform(["a photo of a big dog", "extraordinarily uncharacteristic"], TextSettings(context_length=8))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import StableUnCLIPImg2ImgPipeline
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, StableUnCLIPImg2ImgPipeline
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
@@ -25,6 +25,7 @@ from bind2gen.train.autoencoder import (
 from bind2gen.train.conditions import Conditions, conditions_of
 from bind2gen.train.data import ImageSet, Sample
 from bind2gen.train.loop import LoopConfig
+from bind2gen.train.mini_package import SAMPLER
 from bind2gen.train.mini_recipe import TEMPLATES, mini_config, write_vocabulary
 
 LOOP = LoopConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup_steps=1, ema_decay=0.5, save_every=10)
@@ -98,6 +99,13 @@ def test_most_training_steps_are_drawn_where_shapes_are_decided():
     assert weights.sum() == pytest.approx(1, abs=1e-5) and weights.min() > 0
     middle = (level - host.LEVEL_MEAN).abs() < host.LEVEL_DEVIATION
     assert 0.6 < weights[middle].sum() < 0.75 and weights[-1] < 3e-4
+
+
+def test_other_schedulers_made_of_the_packaged_one_do_not_clip_latents():
+    """Clipped to -1..1, as DDIM and DDPM do by default, pictures turn grey."""
+    packaged = DPMSolverMultistepScheduler.from_config(host.noise_schedule().config, algorithm_type=SAMPLER)
+    for kind in (DDIMScheduler, DDPMScheduler):
+        assert kind.from_config(packaged.config).config.clip_sample is False
 
 
 def test_the_shortened_tokenizer_agrees_with_the_encoders(tmp_path):
