@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
 from .arithmetic import blend, gap_shift, normalize
-from .errors import InputError, ModalityError, ShapeError
+from .errors import Bind2GenWarning, HostError, InputError, ModalityError, ShapeError
 from .modality import MODALITIES
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from .imagebind.model import ImageBindModel
+
+ROUNDING = 0.01  # relative; bfloat16 rounds weights by up to 0.4 %
+MENDED_BY = (
+    "measure the means on your files: `bind2gen embed --imagebind ENCODER --image PHOTOS --audio SOUNDS --out x.npz`, "
+    "then `python -m bind2gen.train.fit_adapter x.npz --out FOLDER/adapter`, FOLDER being where the encoder lies"
+)
 
 
 class EmbeddingAdapter(ModelMixin, ConfigMixin):
@@ -29,6 +37,10 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
             ones, weighted by the softmax of its cosines with the first ones. For a host that draws well only near
             what it was shown; 0 leaves the map's result as it is.
         anchor_temperature: that cosines are divided by; the smaller, the more the nearest pair alone counts.
+        guidance_scale, guidance_rescale: the host's defaults, which travel with the parts; None is Stable unCLIP's.
+        norm: length of the host's raw image embeddings, where it was measured; counts where the host's own image
+            normaliser says nothing.
+        encoder: by tower a few weights of the encoder that the means are of, see :meth:`claim`.
 
     Means, (D,) each, maps, (D, D) each, and anchors, (D,) each, are buffers measured on training data; see
     :meth:`from_means`.
@@ -43,6 +55,10 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         mapped: list[str] | None = None,
         num_anchors: int = 0,
         anchor_temperature: float = 0.02,
+        guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
+        norm: float | None = None,
+        encoder: dict[str, list[float]] | None = None,
     ) -> None:
         super().__init__()
         modalities = list(modalities or [])
@@ -108,6 +124,31 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
             adapter.maps[k] = learned
         return adapter
 
+    def fits(self, encoder: ImageBindModel) -> bool:
+        """Whether this belongs to ``encoder``: the towers that both know are the same but for rounding."""
+        same = self._same_towers(encoder.fingerprint())
+        return bool(same) and all(same)
+
+    def claim(self, encoder: ImageBindModel) -> None:
+        """Note that this belongs to ``encoder``; a warning where its means are known to be another's.
+
+        Raises:
+            HostError: the encoder's embeddings are of another width.
+        """
+        width, found = encoder.config.embed_dim, encoder.fingerprint()
+        if self.config.embed_dim != width:
+            raise HostError(f"adapter: made for embeddings of width {self.config.embed_dim}, the encoder's are {width}")
+        if all(self._same_towers(found)):
+            self.register_to_config(encoder=(self.config.encoder or {}) | found)
+        elif self.known:
+            words = f"adapter: its means are those of another encoder, so what it does here is chance; {MENDED_BY}"
+            warnings.warn(words, Bind2GenWarning, stacklevel=3)
+
+    def _same_towers(self, found: Mapping[str, list[float]]) -> list[bool]:
+        known = self.config.encoder or {}
+        pairs = [(torch.tensor(known[name]), torch.tensor(found[name])) for name in known if name in found]
+        return [torch.allclose(ours, theirs, rtol=ROUNDING, atol=1e-6) for ours, theirs in pairs]
+
     @torch.no_grad()
     def forward(
         self,
@@ -149,8 +190,9 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         """
         strength = self.config.gap_strength
         if modality == "image" or not strength or modality not in self.known:
-            if modality not in self.known:
-                logger.info("no mean embedding known for %s: it passes without a shift over the modality gap", modality)
+            if strength and modality not in self.known and MODALITIES[modality].tower != MODALITIES["image"].tower:
+                words = f"{modality}: no mean embedding is known, so it goes without the shift over the modality gap"
+                warnings.warn(f"{words}, and what comes out may be far off; {MENDED_BY}", Bind2GenWarning, stacklevel=2)
             return embeds
         means = self.means.to(embeds)
         source, target = means[self.known.index(modality)], means[self.known.index("image")]

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import torch
 from diffusers import AutoencoderKL, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
+from diffusers.configuration_utils import FrozenDict
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
@@ -18,16 +19,15 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from .adapter import EmbeddingAdapter
 from .arithmetic import match_norm, normalize
-from .errors import HostError, ShapeError
+from .errors import ShapeError
 from .hosts import unclip, unclip_steps
 from .hosts.arguments import check_generator, check_inputs, check_numbers, check_scheduler, check_words
 from .hosts.packaged import PackagedPipelineMixin
 from .hosts.patch_autoencoder import PatchAutoencoder
-from .hosts.unclip_files import load_host
 from .imagebind.embedding import embed_inputs
-from .imagebind.loading import load_imagebind, load_processor
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
+from .parts import join_parts, with_facts
 
 
 @dataclass
@@ -55,9 +55,10 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         adapter: moves and blends embeddings; see :class:`EmbeddingAdapter`.
         image_encoder, feature_extractor: of the host, not used here and so optional.
         others: the host's components, as in diffusers.
+        guidance_scale, guidance_rescale: defaults of a call, which become the adapter's; default is what it has.
 
     Raises:
-        HostError: the host takes embeddings of another width than the encoder makes.
+        HostError: host or adapter take embeddings of another width than the encoder makes.
         InputError: the processor makes inputs of other sizes than the encoder takes.
     """
 
@@ -80,8 +81,8 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         vae: AutoencoderKL | PatchAutoencoder,
         image_encoder: CLIPVisionModelWithProjection | None = None,
         feature_extractor: CLIPImageProcessor | None = None,
-        guidance_scale: float = 10.0,
-        guidance_rescale: float = 0.0,
+        guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
     ) -> None:
         super().__init__(
             feature_extractor=feature_extractor,
@@ -94,11 +95,11 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
             scheduler=scheduler,
             vae=vae,
         )
+        adapter = with_facts(adapter, {"guidance_scale": guidance_scale, "guidance_rescale": guidance_rescale})
         self.register_modules(imagebind=imagebind, processor=processor, adapter=adapter)
-        self.register_to_config(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
-        self._interrupt = False
         unclip.check_host(self, imagebind.config.embed_dim)
         processor.check(imagebind.config)
+        adapter.claim(imagebind)
 
     @classmethod
     def from_host(
@@ -117,32 +118,26 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         Args:
             host: a loaded pipeline (its modules are shared, nothing is copied), or its folder or hub id.
             imagebind: a loaded model, its folder or hub id, or the official ``imagebind_huge.pth``.
-            processor: default is the one saved beside ``imagebind``, or else fits the model's config.
-            adapter: default passes embeddings without a shift over the modality gap (no means are known).
+            processor: default is the one saved with ``imagebind``, for released weights the known one.
+            adapter: default is the host's own if ``imagebind`` is its own encoder, else the one in ``adapter`` beside
+                ``imagebind``, else one that blends without a shift over the modality gap, with a warning.
             modalities: build and load only these towers, where ``imagebind`` is a path; default is all.
             dtype: of what is loaded here.
             load_options: for the host's ``from_pretrained``.
 
         Raises:
             HostError: ``host`` is no Stable unCLIP, or takes another width.
-            CheckpointError: ``imagebind`` cannot be loaded.
+            CheckpointError: ``imagebind`` cannot be loaded, or has no processor.
         """
-        if not isinstance(host, StableUnCLIPImg2ImgPipeline):
-            if not isinstance(host, str | os.PathLike):
-                came = type(host).__name__
-                raise HostError(f"host: wanted a StableUnCLIPImg2ImgPipeline, its folder or hub id, got {came}")
-            host = load_host(host, dtype=dtype, **load_options)
-        if not isinstance(imagebind, ImageBindModel):
-            processor = processor or load_processor(imagebind)
-            imagebind = load_imagebind(imagebind, modalities=modalities, dtype=dtype or host.unet.dtype)
-        width = imagebind.config.embed_dim
-        unclip.check_host(host, width)
-        return cls(
-            imagebind=imagebind,
-            processor=processor or ImageBindProcessor.for_config(imagebind.config),
-            adapter=adapter or EmbeddingAdapter(embed_dim=width),
-            **{name: getattr(host, name) for name in unclip.PARTS},
-        )
+        options = dict(processor=processor, adapter=adapter, modalities=modalities, dtype=dtype, **load_options)
+        return cls(**join_parts(host, imagebind, **options))
+
+    @property
+    def config(self) -> FrozenDict:
+        """As saved, and the guidance that the adapter brings: it belongs to a part, not to the index of a folder."""
+        own = self.adapter.config if "adapter" in self.__dict__ else {}
+        guidance = {name: default if own.get(name) is None else own[name] for name, default in unclip.GUIDANCE.items()}
+        return FrozenDict({**super().config, **guidance})
 
     def embed(self, *, sampling_rate: float | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
         """ImageBind embeddings of raw inputs: modality -> (B, D) unit norm float32.

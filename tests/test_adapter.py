@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
 from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.arithmetic import blend, gap_shift, normalize
-from bind2gen.errors import HostError, InputError, ModalityError, ShapeError
+from bind2gen.errors import Bind2GenWarning, HostError, InputError, ModalityError, ShapeError
 from bind2gen.slots import SLOTS, check_width
 
 
@@ -20,7 +22,13 @@ def means() -> dict[str, torch.Tensor]:
 
 def test_the_default_adapter_is_a_plain_blend():
     a, b = unit(5, 3, 8), unit(6, 3, 8)
-    assert torch.equal(EmbeddingAdapter(8)({"audio": a, "image": b}, {"audio": 0.7}), blend([a, b], [0.7, 1.0]))
+    with pytest.warns(Bind2GenWarning, match="audio: no mean .*python -m bind2gen.train.fit_adapter"):
+        plain = EmbeddingAdapter(8)({"audio": a, "image": b}, {"audio": 0.7})
+    assert torch.equal(plain, blend([a, b], [0.7, 1.0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pictures, films and what is told not to move do not miss a mean
+        EmbeddingAdapter(8)({"image": a, "video": b})
+        EmbeddingAdapter(8, gap_strength=0.0)({"audio": a})
 
 
 def test_each_modality_is_shifted_by_its_own_mean_and_images_stay(means):
@@ -29,7 +37,8 @@ def test_each_modality_is_shifted_by_its_own_mean_and_images_stay(means):
     assert torch.allclose(adapter({"image": x}), x, atol=1e-6)
     for name in ("audio", "text"):
         assert torch.allclose(adapter({name: x}), gap_shift(x, means[name], means["image"]), atol=1e-6)
-    assert torch.allclose(adapter({"imu": x}), x, atol=1e-6)  # no mean known
+    with pytest.warns(Bind2GenWarning, match="imu"):
+        assert torch.allclose(adapter({"imu": x}), x, atol=1e-6)  # no mean known
 
 
 def test_the_means_of_a_shifted_cloud_and_of_images_meet(means):

@@ -162,8 +162,9 @@ def test_a_saved_pipeline_serves_as_host_for_another_encoder(tiny_folder, make_i
 
 
 def test_a_loaded_host_is_shared_not_copied(make_host, make_imagebind):
-    host = make_host()
-    pipe = ImageBindUnCLIPPipeline.from_host(host, imagebind=make_imagebind())
+    host, imagebind = make_host(), make_imagebind()
+    processor = ImageBindProcessor.for_config(imagebind.config)
+    pipe = ImageBindUnCLIPPipeline.from_host(host, imagebind=imagebind, processor=processor)
     for name in ("unet", "vae", "text_encoder", "image_normalizer", "scheduler", "tokenizer"):
         assert getattr(pipe, name) is getattr(host, name)
 
@@ -172,10 +173,12 @@ def test_a_host_and_an_encoder_are_loaded_from_folders(tmp_path, make_host, make
     host, imagebind = make_host(), make_imagebind()
     host.save_pretrained(tmp_path / "host")
     imagebind.save_pretrained(tmp_path / "imagebind")
+    processor = ImageBindProcessor.for_config(imagebind.config)
+    processor.save_pretrained(tmp_path / "imagebind")
     folders = {"host": tmp_path / "host", "imagebind": tmp_path / "imagebind"}
     loaded = ImageBindUnCLIPPipeline.from_host(**folders, modalities=["audio"])
     assert list(loaded.imagebind.towers) == ["audio"]
-    whole = ImageBindUnCLIPPipeline.from_host(host, imagebind=imagebind)
+    whole = ImageBindUnCLIPPipeline.from_host(host, imagebind=imagebind, processor=processor)
     for pipe in (loaded, whole):
         pipe.set_progress_bar_config(disable=True)
     a, b = (draw(pipe, audio=tone(440), generator=seeds(0)) for pipe in (loaded, whole))
@@ -209,7 +212,9 @@ def test_the_processor_saved_beside_an_encoder_is_used(tmp_path, make_host, make
 
 def test_half_precision_reaches_everything_that_is_loaded(tmp_path, make_host, make_imagebind):
     make_host().save_pretrained(tmp_path / "host")
-    make_imagebind().save_pretrained(tmp_path / "imagebind")
+    imagebind = make_imagebind()
+    imagebind.save_pretrained(tmp_path / "imagebind")
+    ImageBindProcessor.for_config(imagebind.config).save_pretrained(tmp_path / "imagebind")
     pipe = ImageBindUnCLIPPipeline.from_host(tmp_path / "host", imagebind=tmp_path / "imagebind", dtype=torch.bfloat16)
     assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype, pipe.imagebind.dtype} == {torch.bfloat16}
     (tmp_path / "imagebind" / "model.safetensors").write_bytes(b"\0" * 99)
@@ -217,8 +222,9 @@ def test_half_precision_reaches_everything_that_is_loaded(tmp_path, make_host, m
         ImageBindUnCLIPPipeline.from_host(tmp_path / "host", imagebind=tmp_path / "imagebind")
 
 
-def test_an_encoder_in_training_mode_is_pointed_out(make_host, make_imagebind):
-    pipe = ImageBindUnCLIPPipeline.from_host(make_host(), imagebind=make_imagebind().train())
+def test_an_encoder_in_training_mode_is_pointed_out(make_pipeline):
+    pipe = make_pipeline()
+    pipe.imagebind.train()
     with pytest.warns(Bind2GenWarning, match="training mode"):
         pipe.embed(text="a dog")
 

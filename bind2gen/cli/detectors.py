@@ -121,7 +121,7 @@ def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: De
     from ..hosts.rescoring import RescoringDetector
 
     route = args.route or "words"
-    adapter = _adapter(args)
+    adapter = _adapter(args, encoder)
     if route == "map":
         class_map = ClassMap.from_pretrained(args.class_map)
         return ImageBindDetectionPipeline(detector, ClassPrompter(encoder, processor, route=route, class_map=class_map))
@@ -140,13 +140,12 @@ def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: De
     return ImageBindDetectionPipeline(rescoring, prompter, calibration=Calibration(threshold=0.5))
 
 
-def _adapter(args: argparse.Namespace) -> Any:
-    """The model's own adapter, where the encoder is its own; for others no means are known."""
-    from ..adapter import EmbeddingAdapter
+def _adapter(args: argparse.Namespace, encoder: Any) -> Any:
+    """The model's own adapter where the encoder is its own, else the one beside the encoder, or one without means."""
+    from ..parts import fitting_adapter, saved_adapter
 
-    if args.imagebind:
-        return None
-    return EmbeddingAdapter.from_pretrained(Path(choose_model(args.model, None).source) / "adapter").float()
+    own = saved_adapter(choose_model(args.model, args.imagebind).source)
+    return fitting_adapter(encoder, own, args.imagebind) if args.imagebind else own
 
 
 def _vocabulary(path: str | None, detector: Any) -> Vocabulary:

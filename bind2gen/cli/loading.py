@@ -143,8 +143,8 @@ def load_encoder(
                 )
                 processor = ImageBindProcessor.from_pretrained(choice.source, subfolder=PROCESSOR_PART)
         else:
+            processor = load_processor(choice.imagebind)
             model = load_imagebind(choice.imagebind, modalities=modalities, dtype=dtype)
-            processor = load_processor(choice.imagebind) or ImageBindProcessor.for_config(model.config)
         bar.update()
         model.to(device).eval()
         bar.update()
@@ -154,22 +154,20 @@ def load_encoder(
 def load_settings(choice: ModelChoice) -> tuple[ImageBindProcessor, ImageBindConfig]:
     """The front ends and the encoder's configuration; no weights are read.
 
-    Weights that come without a configuration are taken for imagebind_huge's.
+    Raises:
+        Bind2GenError: there are none, or they cannot be read.
     """
     with quiet_models(quiet=True):
-        from ..imagebind.config import HUGE, ImageBindConfig
-        from ..imagebind.loading import load_processor
+        from ..imagebind.config import ImageBindConfig
+        from ..imagebind.loading import load_config, load_processor
         from ..imagebind.processor import ImageBindProcessor
 
         if choice.imagebind is None:
             with _one_reason(choice.source):
                 config = ImageBindConfig.from_pretrained(choice.source, subfolder=ENCODER_PART)
                 return ImageBindProcessor.from_pretrained(choice.source, subfolder=PROCESSOR_PART), config
-        path = Path(choice.imagebind) / "config.json"
-        ours = path.is_file() and ImageBindConfig.model_type in path.read_text(encoding="utf-8", errors="replace")
         with _one_reason(choice.imagebind):
-            config = ImageBindConfig.from_pretrained(choice.imagebind) if ours else HUGE()
-            return load_processor(choice.imagebind) or ImageBindProcessor.for_config(config), config
+            return load_processor(choice.imagebind), load_config(choice.imagebind)
 
 
 class _one_reason:

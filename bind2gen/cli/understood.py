@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..class_prompts import FAR
 from ..detection import DETECTOR_PART, WORDS_FILE, own_prompter
 from ..errors import Bind2GenWarning
+from ..parts import saved_adapter
 from .loading import ModelChoice
 from .reporting import say
 
@@ -35,8 +36,12 @@ def understand(
     Empty for models of which no words are known: those without a detector's words, or with another encoder.
     """
     part = Path(choice.source) / DETECTOR_PART
-    if choice.imagebind is not None or not (part / WORDS_FILE).is_file():
+    if not (part / WORDS_FILE).is_file():
         return {}
+    if choice.imagebind is not None:  # it may be the model's own all the same
+        own = saved_adapter(choice.source)
+        if own is None or not own.fits(pipe.imagebind):
+            return {}
     prompter, found = own_prompter(pipe.imagebind, pipe.processor, pipe.adapter, part), {}
     for name in (name for name in VERBS if name in embeds):
         prompts = prompter.from_embeds({name: embeds[name]})

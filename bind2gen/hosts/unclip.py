@@ -19,6 +19,7 @@ PARTS = (
     "tokenizer", "text_encoder", "unet", "scheduler", "vae",
 )  # fmt: skip
 OPTIONAL_PARTS = ("feature_extractor", "image_encoder")  # ImageBind takes their place
+GUIDANCE = {"guidance_scale": 10.0, "guidance_rescale": 0.0}  # Stable unCLIP's defaults
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -58,10 +59,23 @@ def host_norm(host: Any) -> float:
     """Length of a typical embedding in the host's training data: E||x||^2 = sum(mean^2 + std^2).
 
     The host was trained on raw embeddings and standardises them itself; a vector of another length is off its data.
+    A normaliser as diffusers makes it, mean 0 and std 1, was never measured (Stable unCLIP ViT-H probably ships one):
+    then the length is the ``norm`` of the host's adapter, and where that was not measured either the square root of the
+    width, with a warning.
     """
     # On the CPU: double does not exist on MPS.
     mean, std = (t.detach().cpu().double() for t in (host.image_normalizer.mean, host.image_normalizer.std))
-    return float((mean.square() + std.square()).sum().sqrt())
+    length = float((mean.square() + std.square()).sum().sqrt())
+    if mean.any() or not std.eq(1).all():
+        return length
+    adapter = getattr(host, "adapter", None)
+    if adapter is not None and adapter.config.norm is not None:
+        return adapter.config.norm
+    words = "the host does not say how long its image embeddings are (image_normalizer has mean 0, std 1), so"
+    advice = "measured it? pipe.adapter.register_to_config(norm=LENGTH)"
+    words = f"{words} {length:.1f} stands in, the square root of their width; {advice}"
+    warnings.warn(words, Bind2GenWarning, stacklevel=2)
+    return length
 
 
 def to_host(embeds: torch.Tensor, *, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

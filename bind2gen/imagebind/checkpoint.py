@@ -55,7 +55,7 @@ def load_official_checkpoint(
     """
     config = copy.deepcopy(config) if config is not None else HUGE()
     weights = open_weights(path)
-    layout = _layout_of(weights)
+    layout = official_layout(weights)
     names = {name: _parameter_names(config, name) for name in config.towers}
     config.modalities = _towers_to_load(weights, layout, config, modalities, names)
     _refuse_unknown_keys(weights, layout, names)
@@ -98,12 +98,18 @@ def convert_checkpoint(
     if origin.exists() and target.exists() and target.resolve() in (origin.resolve(), origin.resolve().parent):
         raise CheckpointError(f"{target}: this folder holds the source, which is read while writing; name another one")
     model = load_official_checkpoint(src, modalities=modalities, dtype=dtype, config=config)
+    processor = ImageBindProcessor.for_config(model.config)
     model.save_pretrained(target)
-    ImageBindProcessor.for_config(model.config).save_pretrained(target)
+    processor.save_pretrained(target)
     return target
 
 
-def _layout_of(weights: Weights) -> Layout:
+def official_layout(weights: Weights) -> Layout:
+    """In which of the known ways a file of released weights is written.
+
+    Raises:
+        CheckpointError: in none of them.
+    """
     for layout in LAYOUTS:
         if layout.matches(weights):
             return layout

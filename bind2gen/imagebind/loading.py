@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,10 +12,16 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 
+from ..bundled import INDEX
 from ..errors import Bind2GenError, CheckpointError
-from .checkpoint import load_official_checkpoint
+from .checkpoint import load_official_checkpoint, official_layout
+from .config import HUGE, HUGE_TOWERS, ImageBindConfig
 from .model import ImageBindModel
 from .processor import ImageBindProcessor
+from .weights import open_weights
+
+CONFIG_FILE, PROCESSOR_FILE = "config.json", "processor_config.json"
+PROCESSOR_PART = "processor"  # folder of a saved pipeline
 
 
 def load_imagebind(
@@ -29,8 +37,7 @@ def load_imagebind(
         CheckpointError: nothing there can be read as ImageBind weights.
         ModalityError: a modality is unknown or has no tower there.
     """
-    config = _saved_file(source, "config.json")
-    if config is None or ImageBindModel.config_class.model_type not in config.read_text():
+    if not _is_ours(source):
         return load_official_checkpoint(source, modalities=modalities, dtype=dtype)
     try:
         return ImageBindModel.from_pretrained(source, modalities=modalities, dtype=dtype or torch.float32)
@@ -41,13 +48,63 @@ def load_imagebind(
         raise CheckpointError(f"{source}: cannot be loaded as an ImageBind encoder: {reason}") from error
 
 
-def load_processor(source: str | os.PathLike[str]) -> ImageBindProcessor | None:
-    """The processor saved beside an encoder (folder or hub id), None where there is none."""
-    found = _saved_file(source, "processor_config.json")
-    return ImageBindProcessor.from_pretrained(source) if found else None
+def load_config(source: str | os.PathLike[str]) -> ImageBindConfig:
+    """An encoder's configuration, that of imagebind_huge for released weights; no weights are read or downloaded.
+
+    A hub id without a configuration of ours is taken for released weights.
+
+    Raises:
+        CheckpointError: a local file or folder holds neither a configuration of ours nor released weights.
+    """
+    if _is_ours(source):
+        return ImageBindConfig.from_pretrained(source)
+    if Path(source).exists():
+        official_layout(open_weights(source))
+    return HUGE()
 
 
-def _saved_file(source: str | os.PathLike[str], name: str) -> Path | None:
+def load_processor(source: str | os.PathLike[str] | ImageBindModel) -> ImageBindProcessor:
+    """The processor of an encoder: the one that lies beside it or, in a saved pipeline, in the folder next to its own.
+
+    How released weights want their inputs is known; what another encoder was trained with cannot be read off it.
+
+    Args:
+        source: folder, file or hub id of the encoder or of a pipeline of ours; or a loaded encoder.
+
+    Raises:
+        CheckpointError: there is none, and the encoder is not the released one.
+    """
+    is_model = isinstance(source, ImageBindModel)
+    place = source.name_or_path if is_model else source
+    for folder, part in _processor_places(place):
+        if saved_file(folder, f"{part}/{PROCESSOR_FILE}" if part else PROCESSOR_FILE):
+            return ImageBindProcessor.from_pretrained(folder, subfolder=part)
+    config = source.config if is_model else load_config(source)
+    if config.embed_dim == HUGE().embed_dim and all(t == asdict(HUGE_TOWERS[n]) for n, t in config.towers.items()):
+        return ImageBindProcessor()
+    raise CheckpointError(
+        f"{place or 'the encoder'}: wanted the processor that it was trained with, found no {PROCESSOR_FILE} beside it "
+        f"or in {PROCESSOR_PART}/ of its pipeline; put it there, or in Python give processor="
+    )
+
+
+def _processor_places(place: str | os.PathLike[str]) -> Iterator[tuple[str | os.PathLike[str], str]]:
+    """Folder or hub id and subfolder, one after the other."""
+    if not str(place):  # an encoder that was not loaded from anywhere
+        return
+    yield place, ""
+    yield place, PROCESSOR_PART
+    pipeline = Path(place).resolve().parent
+    if Path(place).is_dir() and (pipeline / INDEX).is_file():
+        yield pipeline, PROCESSOR_PART
+
+
+def _is_ours(source: str | os.PathLike[str]) -> bool:
+    config = saved_file(source, CONFIG_FILE)
+    return config is not None and ImageBindConfig.model_type in config.read_text(encoding="utf-8", errors="replace")
+
+
+def saved_file(source: str | os.PathLike[str], name: str) -> Path | None:
     """A file of a local folder or of a hub repository; None where it is missing or out of reach."""
     if Path(source).exists():
         return Path(source) / name if (Path(source) / name).is_file() else None

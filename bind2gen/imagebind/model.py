@@ -21,6 +21,7 @@ from .stems import STEMS
 from .transformer import NORM_EPS, build_blocks
 
 MAX_LOGIT_SCALE = 100.0  # the reference clips its learned text factor here
+MARKS = 8  # weights of a tower in the fingerprint
 
 
 @dataclass
@@ -153,6 +154,12 @@ class ImageBindModel(PreTrainedModel):
             raise ModalityError(f"no {wanted} tower: this model was built for {built}; add {name!r} to modalities")
         return self.towers[wanted]
 
+    def fingerprint(self) -> dict[str, list[float]]:
+        """By tower the first few weights of its projection: tell encoders apart, in any dtype."""
+        heads = {name: tower.head.projection.weight[0, :MARKS] for name, tower in self.towers.items()}
+        # Six digits tell more than any dtype's rounding leaves alike. Offloaded weights have no values.
+        return {name: [float(f"{x:.6g}") for x in row.tolist()] for name, row in heads.items() if not row.is_meta}
+
     def logit_scale(self, modality: str) -> torch.Tensor:
         """The reference's factor on this modality's unit-norm embeddings (1/temperature of training); 1 for vision."""
         return self.tower(modality).logit_scale
@@ -240,7 +247,8 @@ class ImageBindModel(PreTrainedModel):
             raise ShapeError(f"{modality}: wanted {wanted} with the clip axis S, got {came}")
         if config.causal:
             if x.dtype.is_floating_point or bool((x < 0).any()) or bool((x >= config.vocab_size).any()):
-                raise ShapeError(f"text: wanted integer token ids in 0..{config.vocab_size - 1}, got {x.dtype}")
+                came = f"{x.dtype} in {x.min()}..{x.max()}; is the processor this model's own?"
+                raise ShapeError(f"text: wanted integer token ids in 0..{config.vocab_size - 1}, got {came}")
             return x.long()
         return x.to(self.dtype)
 

@@ -177,7 +177,7 @@ class ImageBindProcessor(ProcessorMixin):
                 others to the towers.
 
         Raises:
-            InputError: a given setting disagrees with the model.
+            InputError: a given setting disagrees with the model, or its text tower has not CLIP's vocabulary.
         """
         given = dict(text=text, image=image, audio=audio, video=video, depth=depth, thermal=thermal, imu=imu)
         settings: dict[str, Settings] = {}
@@ -191,7 +191,7 @@ class ImageBindProcessor(ProcessorMixin):
             else:
                 settings[name] = front.settings.from_dict(given[name] or {})
         processor = cls(**settings)
-        processor.check(config, names=[name for name, value in given.items() if value is not None])
+        processor.check(config, names=["text", *(name for name, value in given.items() if value is not None)])
         return processor
 
     def disagreements(self, config: ImageBindConfig, *, names: list[str] | None = None) -> list[str]:
@@ -204,7 +204,7 @@ class ImageBindProcessor(ProcessorMixin):
         found = []
         for name, front in FRONTS.items():
             kind = MODALITIES[name]
-            if kind.tower not in config.towers or (names is not None and name not in names):
+            if kind.tower not in config.modalities or (names is not None and name not in names):
                 continue
             tower = config.tower(kind.tower)
             for field, wanted in front.sizes(tower).items():
@@ -218,7 +218,7 @@ class ImageBindProcessor(ProcessorMixin):
         """Raise :class:`InputError` that names every setting in :meth:`disagreements`."""
         if found := self.disagreements(config, names=names):
             words = "; ".join(found)
-            raise InputError(f"processor and model disagree: {words}; use ImageBindProcessor.for_config")
+            raise InputError(f"processor and model disagree: {words}; use the processor that was saved with the model")
 
     # ---- saving and loading ----
 
@@ -246,7 +246,7 @@ class ImageBindProcessor(ProcessorMixin):
         values, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         if not values:  # transformers goes on with nothing, which would be imagebind_huge's settings for any model
             where = "/".join(str(part) for part in (pretrained_model_name_or_path, kwargs.get("subfolder")) if part)
-            advice = "use ImageBindProcessor.for_config(model.config)"
+            advice = "the processor is saved apart from the model"
             raise UnreadableError(f"{where}: wanted a folder with processor_config.json, found none; {advice}")
         settings = values.get("text") or {}
         if settings.get("vocabulary") is not None:

@@ -33,10 +33,12 @@ def starting_model(recipe: Recipe, init: str | None = None) -> tuple[ImageBindMo
             recipe names. A trained tower that it holds is trained on.
 
     Raises:
-        CheckpointError: no weights for the frozen towers, or they do not fit.
+        CheckpointError: no weights for the frozen towers, or they do not fit; or no processor beside ``init``, where
+            it is a folder of ours.
         InputError: settings of the recipe's front end do not fit the tower.
     """
     torch.manual_seed(recipe.schedule.seed)
+    saved = None
     if init is None and not recipe.model.openclip:
         if recipe.model.towers != "tiny":
             raise CheckpointError("the frozen towers need weights: give --init, or model.openclip in the recipe")
@@ -48,8 +50,8 @@ def starting_model(recipe: Recipe, init: str | None = None) -> tuple[ImageBindMo
             _openclip(recipe.model.openclip) if init is None else open_weights(init), _new_config(recipe)
         )
     else:
+        saved = load_processor(init)
         model = _continued(recipe, load_imagebind(init, dtype=torch.float32))
-    saved = None if init is None else load_processor(init)
     return model, _processor(recipe, model, saved)
 
 

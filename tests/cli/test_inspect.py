@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from bind2gen.imagebind.config import TINY
+from bind2gen.imagebind.processor import ImageBindProcessor
 
 CASES = {  # file, kind, options
     "audio": ("mid.wav", "audio", []),
@@ -118,6 +119,7 @@ def test_every_kind_is_drawn_and_no_weights_are_needed(case, looked, tiny_folder
 
 def test_a_model_without_the_tower_says_so(run, sensed, tmp_path):
     TINY(["audio"]).save_pretrained(tmp_path / "deaf")
+    ImageBindProcessor().save_pretrained(tmp_path / "deaf")
     words = ["inspect", sensed / "warm.png", "--as", "thermal", "--imagebind", tmp_path / "deaf"]
     code, stdout, _ = run(*words)
     assert code == 0 and "deaf itself has no thermal tower" in stdout

@@ -282,7 +282,8 @@ def test_transformers_layouts(model, tmp_path, spelling):
 
 
 def test_convert_writes_what_from_pretrained_loads(checkpoint, model, tmp_path):
-    folder = convert_checkpoint(checkpoint, tmp_path / "out", config=TINY())
+    towers = [name for name in TINY().towers if name != "text"]  # the toy's does not know CLIP's words
+    folder = convert_checkpoint(checkpoint, tmp_path / "out", config=TINY(), modalities=towers)
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "processor_config.json"}
     assert_same(ImageBindModel.from_pretrained(folder), model)
     assert list(ImageBindModel.from_pretrained(folder, modalities=["audio"]).towers) == ["audio"]

@@ -176,7 +176,14 @@ def test_for_config_takes_sizes_from_the_towers(short_vocabulary):
 
 def test_for_config_gives_the_longest_whole_clip():
     towers = TINY_TOWERS | {"audio": replace(TINY_TOWERS["audio"], input_shape=(1, 64, 400))}
-    assert ImageBindProcessor.for_config(ImageBindConfig(32, towers)).audio.clip_duration == 4.0
+    assert ImageBindProcessor.for_config(ImageBindConfig(32, towers, ["audio"])).audio.clip_duration == 4.0
+
+
+def test_for_config_does_not_guess_a_vocabulary(short_vocabulary):
+    with pytest.raises(InputError, match="text.vocabulary has 49408 tokens, the model's text tower knows 1000"):
+        ImageBindProcessor.for_config(TINY())
+    assert not ImageBindProcessor.for_config(TINY(), text={"vocabulary": short_vocabulary}).disagreements(TINY())
+    ImageBindProcessor.for_config(TINY(["image", "audio"]))  # without the tower the words do not matter
 
 
 def test_check_names_every_disagreement():

@@ -55,10 +55,14 @@ def recipe(tmp_path) -> Path:
 def init(tmp_path) -> Path:
     """A toy with image and audio towers only, whose pictures have a size and a norm of their own."""
     torch.manual_seed(5)
-    model = ImageBindModel(TINY(["image", "audio"]))
-    model.save_pretrained(tmp_path / "init")
-    ImageBindProcessor.for_config(model.config, image={"mean": (0.5, 0.5, 0.5)}).save_pretrained(tmp_path / "init")
-    return tmp_path / "init"
+    return saved_encoder(tmp_path / "init", ["image", "audio"], image={"mean": (0.5, 0.5, 0.5)})
+
+
+def saved_encoder(folder: Path, modalities: list[str], **settings) -> Path:
+    model = ImageBindModel(TINY(modalities))
+    model.save_pretrained(folder)
+    ImageBindProcessor.for_config(model.config, **settings).save_pretrained(folder)
+    return folder
 
 
 def rows(out: Path) -> list[dict]:
@@ -173,13 +177,22 @@ def test_other_modalities_and_captions_from_shards(tmp_path, recipe, write_shard
 
 def test_a_tower_that_is_there_is_trained_on(tmp_path, recipe, csv_folder):
     torch.manual_seed(6)
-    ImageBindModel(TINY(["image", "thermal"])).save_pretrained(tmp_path / "both")
+    saved_encoder(tmp_path / "both", ["image", "thermal"])
     model, _ = starting.starting_model(load_recipe(recipe), str(tmp_path / "both"))
     kept = ImageBindModel.from_pretrained(tmp_path / "both").state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
     recipe.write_text(RECIPE.replace("drop_path = 0.0", "drop_path = 0.4"))
     model, _ = starting.starting_model(load_recipe(recipe), str(tmp_path / "both"))
     assert model.config.tower("thermal").drop_path == 0.4 and model.config.tower("vision").drop_path == 0.0
+
+
+def test_the_processor_of_a_pipeline_goes_with_its_encoder(tmp_path, recipe, init):
+    pipeline = tmp_path / "pipeline"
+    (pipeline / "processor").mkdir(parents=True)
+    (pipeline / "model_index.json").write_text("{}")
+    (init / "processor_config.json").rename(pipeline / "processor" / "processor_config.json")
+    _, processor = starting.starting_model(load_recipe(recipe), str(init.rename(pipeline / "imagebind")))
+    assert processor.image.mean == (0.5, 0.5, 0.5)
 
 
 def test_openclip_weights_start_a_run(tmp_path, recipe, monkeypatch):
@@ -212,6 +225,7 @@ def test_openclip_weights_start_a_run(tmp_path, recipe, monkeypatch):
         ("no weights", "the frozen towers need weights: give --init, or model.openclip in the recipe"),
         ("no init", "no such file or folder"),
         ("no anchor tower", "wanted weights with a vision tower for the anchors, these hold audio"),
+        ("no processor", "wanted the processor that it was trained with"),
         ("a file", "wanted a folder to write to, this is a file"),
         ("unreadable", "wanted at most 100 unreadable samples, met no readable one"),
         ("front", "thermal.polarity"),
@@ -229,8 +243,9 @@ def test_mistakes_are_one_line(tmp_path, recipe, init, csv_folder, capsys, case,
     elif case == "no init":
         weights = str(tmp_path / "nowhere")
     elif case == "no anchor tower":
-        ImageBindModel(TINY(["audio"])).save_pretrained(tmp_path / "audio")
-        weights = str(tmp_path / "audio")
+        weights = str(saved_encoder(tmp_path / "audio", ["audio"]))
+    elif case == "no processor":
+        (init / "processor_config.json").unlink()
     elif case == "a file":
         out.write_text("")
     elif case == "unreadable":

@@ -14,7 +14,7 @@ from bind2gen.preprocess import audio, depth, imu
 from bind2gen.train.recipe import AugmentPart
 from bind2gen.train.views import Draw, plain, view
 
-PROCESSOR = ImageBindProcessor.for_config(TINY())
+PROCESSOR = ImageBindProcessor.for_config(TINY(["image", "audio", "depth", "thermal", "imu"]))
 
 
 def draw(seed: int = 0, another=None) -> Draw:
