@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from bind2gen.bundled import example_sounds
 from bind2gen.studio import Progress, Slide, Studio
+from bind2gen.studio.files import VisitorFiles
 
-from . import parts
+from . import api, parts
 
 TITLE = "Arithmetic"
 EXPLANATION = "The picture in the middle of the slide is that of the sum. All pictures share one seed."
@@ -18,7 +20,7 @@ WORDS = "a bird"
 EXAMPLES = (("a bird", "sea"), ("a dog", "insect"), ("a clock", "frog"), ("a police van", "airplane"))
 
 
-def add(studio: Studio) -> None:
+def add(studio: Studio, kept: VisitorFiles) -> None:
     """Lay the widgets out within the open Blocks."""
     sounds = {name: str(path) for name, path in example_sounds().items()}
     with gr.Row(elem_classes="b2g-columns"):
@@ -48,11 +50,18 @@ def add(studio: Studio) -> None:
     differences = gr.Gallery(visible=False, label="differences")
     animation = gr.File(visible=False, label="animation")
     event = slide.click(
-        _slide(studio), [*first, *second, pictures, amount, seed, steps, guidance],
+        _slide(studio, kept), [*first, *second, pictures, amount, seed, steps, guidance],
         [files, differences, animation, strip, rest, status],
         api_name="arithmetic", concurrency_id=parts.QUEUE, show_progress="minimal", show_progress_on=[status],
     )  # fmt: skip
     parts.stopping(studio, stop, event, status, "stop_arithmetic")
+
+
+def calls() -> api.Calls:
+    """Examples of calls for the API page."""
+    sound = example_sounds().get("sea")
+    second = {"audio_second": sound} if sound else {"text_second": "the sea"}
+    return {"/arithmetic": {"text_first": WORDS, **second, "pictures": 3}}
 
 
 def _thing(studio: Studio, which: str, *, words: str = "", sound: str | None = None) -> list[Any]:
@@ -64,7 +73,7 @@ def _thing(studio: Studio, which: str, *, words: str = "", sound: str | None = N
     return [text, audio, image]
 
 
-def _slide(studio: Studio) -> Any:
+def _slide(studio: Studio, kept: VisitorFiles) -> Any:
     def arithmetic(
         text_first: str | None = None,
         audio_first: str | None = None,
@@ -80,15 +89,16 @@ def _slide(studio: Studio) -> Any:
         request: gr.Request | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """A slide from the first thing to the second, their differences, and the slide as an animated WebP."""
+        visitor = parts.visitor(request)
         with parts.shown_errors() as failed:
             news = studio.slide(
                 {"text": text_first, "audio": audio_first, "image": image_first},
                 {"text": text_second, "audio": audio_second, "image": image_second},
                 pictures=pictures, amount=amount, seed=seed, steps=steps, guidance=guidance,
-                session=parts.session(request),
+                session=parts.session(request), visitor=visitor,
             )  # fmt: skip
-            for item in news:
-                yield _shown(item, int(pictures))
+            for item in parts.to_the_end(news):
+                yield _shown(item, int(pictures), partial(kept.save, visitor=visitor))
         if failed:
             yield *[gr.skip()] * 5, parts.alert(failed[0])
             raise failed[0]
@@ -96,7 +106,7 @@ def _slide(studio: Studio) -> Any:
     return arithmetic
 
 
-def _shown(item: Progress | Slide, count: int) -> tuple[Any, ...]:
+def _shown(item: Progress | Slide, count: int, save: Callable[..., str]) -> tuple[Any, ...]:
     """Values of files, differences, animation, strip, the rest and status."""
     if isinstance(item, Progress):
         previews = [(parts.preview(picture), "") for picture in item.pictures]
@@ -104,10 +114,10 @@ def _shown(item: Progress | Slide, count: int) -> tuple[Any, ...]:
         rest = parts.stage(previews[count:], 3) if previews[count:] else gr.skip()
         return gr.skip(), gr.skip(), gr.skip(), grid, rest, parts.progress(item)
     words = [f"{fraction:.0%} · {word}" for fraction, word in zip(item.fractions, item.words, strict=True)]
-    strip = [(parts.saved(picture), caption) for picture, caption in zip(item.pictures, words, strict=False)]
+    strip = [(save(picture), caption) for picture, caption in zip(item.pictures, words, strict=False)]
     names = ("first − second", "second − first")
-    differences = [(parts.saved(picture), name) for picture, name in zip(item.differences, names, strict=False)]
-    moving = parts.saved(item.animation, ".webp") if item.animation else None
+    differences = [(save(picture), name) for picture, name in zip(item.differences, names, strict=False)]
+    moving = save(item.animation, ".webp") if item.animation else None
     rest = [parts.figure(parts.address(path), caption) for path, caption in differences]
     if moving:
         rest.append(parts.moving(parts.address(moving), "the slide, moving"))

@@ -10,11 +10,13 @@ from typing import Any
 import gradio as gr
 
 from bind2gen.bundled import example_sounds
+from bind2gen.sounds import concept_of
 from bind2gen.studio import DetectionStudio, Progress, Spotting
 from bind2gen.studio.detecting import FLOOR
+from bind2gen.studio.files import VisitorFiles
 from bind2gen.studio.scenes import read_scenes
 
-from . import parts
+from . import api, parts
 
 TITLE = "Find it"
 PICTURES = Path(__file__).with_name("pictures")  # made by bind2gen.studio.scenes
@@ -26,7 +28,7 @@ EMPTY = "The picture with its boxes appears here."
 START = "Choose a picture and a sound, or an example, then press Find."
 
 
-def add(studio: DetectionStudio) -> None:
+def add(studio: DetectionStudio, kept: VisitorFiles) -> None:
     """Lay the widgets out within the open Blocks."""
     with gr.Row(elem_classes="b2g-columns"):
         with gr.Column(scale=5, min_width=320, elem_id="detect-inputs"):
@@ -53,7 +55,7 @@ def add(studio: DetectionStudio) -> None:
             details = gr.JSON(visible=False, label="details")
     finding = gr.State(None, time_to_live=KEPT)
     event = find.click(
-        _find(studio), [picture, first, *more, words, threshold], [file, details, stage, legend, status, finding],
+        _find(studio, kept), [picture, first, *more, words, threshold], [file, details, stage, legend, status, finding],
         api_name="detect", concurrency_id=parts.QUEUE, show_progress="minimal", show_progress_on=[status],
     )  # fmt: skip
     threshold.input(
@@ -61,6 +63,13 @@ def add(studio: DetectionStudio) -> None:
         concurrency_id=QUICK, concurrency_limit=4, show_progress="hidden", trigger_mode="always_last",
     )  # fmt: skip
     parts.stopping(studio, stop, event, status, "stop_detect")
+
+
+def calls() -> api.Calls:
+    """Examples of calls for the API page."""
+    scene = next(iter(read_scenes(PICTURES)), None)
+    found = {"picture": PICTURES / scene.file, "text": ", ".join(map(concept_of, scene.sounds))} if scene else {}
+    return {"/detect": found, "/detect_threshold": {"threshold": 0.5}}
 
 
 def _examples(picture: gr.Image, sounds: list[gr.Audio], words: gr.Textbox) -> None:
@@ -79,7 +88,7 @@ def _examples(picture: gr.Image, sounds: list[gr.Audio], words: gr.Textbox) -> N
     )  # fmt: skip
 
 
-def _find(studio: DetectionStudio) -> Any:
+def _find(studio: DetectionStudio, kept: VisitorFiles) -> Any:
     def detect(
         picture: str | None = None,
         audio: str | None = None,
@@ -91,13 +100,14 @@ def _find(studio: DetectionStudio) -> Any:
     ) -> Iterator[tuple[Any, ...]]:
         """Boxes around what makes the sounds and what the words (with commas between them) name."""
         with parts.shown_errors() as failed:
-            news = studio.find(picture, [audio, audio_second, audio_third], words=text, session=parts.session(request))
-            for item in news:
+            sounds, visitor = [audio, audio_second, audio_third], parts.visitor(request)
+            news = studio.find(picture, sounds, words=text, session=parts.session(request), visitor=visitor)
+            for item in parts.to_the_end(news):
                 if isinstance(item, Progress):
                     yield *[gr.skip()] * 4, parts.progress(item), gr.skip()
                 else:
                     item = item if threshold is None else item.at(threshold)
-                    path = parts.saved(item.draw())
+                    path = kept.save(item.draw(), visitor=visitor)
                     yield path, *_shown(item, parts.address(path), fresh=True), item
         if failed:
             yield *[gr.skip()] * 4, parts.alert(failed[0]), gr.skip()

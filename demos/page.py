@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import ModuleType
+from typing import Any
 
 import gradio as gr
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from bind2gen.studio import DetectionStudio, Studio
+from bind2gen.studio.files import VisitorFiles
 from bind2gen.studio.limits import MEGABYTE
 
-from . import arithmetic, detect, parts, sound2image
+from . import api, arithmetic, detect, parts, sound2image
 from .guard import Guard
 
 DEMOS: dict[str, ModuleType] = {"sound2image": sound2image, "detect": detect, "arithmetic": arithmetic}
 HEADING = "# bind2gen\nGive it a sound, and see what it looks like, or where it is."
-CACHE_CHECK, CACHE_AGE = 600, 3600  # s: how often, and from what age on, uploads and pictures are deleted
-WAITING = 24  # visitors in the queue; more are told that it is full
+JOBS, JOBS_EACH = 24, 12  # at a time: of all visitors, and of one address, behind which there may be a school
+SESSIONS = 100  # whose last finding is kept in memory for its threshold
+TRUSTED = "FORWARDED_ALLOW_IPS"  # where uvicorn finds whose X-Forwarded-For it may believe; by default this machine's
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 SYSTEM_MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
-def build(studios: Mapping[str, Studio | DetectionStudio]) -> gr.Blocks:
+def build(studios: Mapping[str, Studio | DetectionStudio], files: VisitorFiles) -> gr.Blocks:
     """The page with these demos; several are tabs.
 
     Args:
         studios: name of a demo -> what it works with; ``detect`` needs a :class:`DetectionStudio`.
+        files: in the folder that Gradio was given; what lies there afterwards belongs to the page.
     """
-    with gr.Blocks(title="bind2gen", analytics_enabled=False, delete_cache=(CACHE_CHECK, CACHE_AGE)) as blocks:
+    with gr.Blocks(title="bind2gen", analytics_enabled=False) as blocks:
         gr.Markdown(HEADING, elem_classes="b2g-heading")
         if len(studios) == 1:
             for name, studio in studios.items():
-                DEMOS[name].add(studio)
+                DEMOS[name].add(studio, files)
         else:
             with gr.Tabs():
                 for name, studio in studios.items():
                     with gr.Tab(DEMOS[name].TITLE, id=name):
-                        DEMOS[name].add(studio)
-    return blocks.queue(max_size=WAITING, default_concurrency_limit=1)
+                        DEMOS[name].add(studio, files)
+    api.describe(blocks, {path: call for name in studios for path, call in DEMOS[name].calls().items()})
+    files.keep_present()
+    # Who comes next is settled by the studio's worker, which is fair; Gradio's own queue is not.
+    return blocks.queue(max_size=JOBS, default_concurrency_limit=JOBS, api_open=False)
 
 
 def theme() -> gr.themes.Base:
@@ -65,15 +76,30 @@ def theme() -> gr.themes.Base:
     )  # fmt: skip
 
 
-def launch(blocks: gr.Blocks, *, megabytes: float, host: str, port: int | None, share: bool = False) -> str:
+def launch(
+    blocks: gr.Blocks,
+    files: VisitorFiles,
+    *,
+    megabytes: float,
+    host: str,
+    port: int | None,
+    share: bool = False,
+    proxies: str = "",
+    jobs_each: int = JOBS_EACH,
+) -> str:
     """Serve the page in a thread and return its address.
 
     Args:
+        files: as of :func:`build`; they are swept as long as the page is served.
         megabytes: of one upload at most.
+        proxies: addresses and networks, with commas, whose X-Forwarded-For tells who a visitor is.
+        jobs_each: that one address may have at a time.
 
     Raises:
         OSError: the port is taken.
     """
+    os.environ[TRUSTED] = proxies
+    _bound_jobs(blocks, jobs_each)
     _, url, shared = blocks.launch(
         server_name=host,
         server_port=port,
@@ -82,7 +108,11 @@ def launch(blocks: gr.Blocks, *, megabytes: float, host: str, port: int | None, 
         quiet=True,
         inbrowser=False,
         max_file_size=int(megabytes * MEGABYTE),
-        app_kwargs={"middleware": [Middleware(Guard)]},
+        state_session_capacity=SESSIONS,
+        app_kwargs={
+            "middleware": [Middleware(Guard, files=files, megabytes=megabytes)],
+            "lifespan": _sweeping(blocks, files),
+        },
         footer_links=["api"],
         run_history=False,  # it would offer to store what visitors do
         enable_monitoring=False,
@@ -94,3 +124,41 @@ def launch(blocks: gr.Blocks, *, megabytes: float, host: str, port: int | None, 
         _frontend=False,  # do not ask for the page now: on a busy machine Gradio gives up after 3 s
     )
     return shared or url
+
+
+def _bound_jobs(blocks: gr.Blocks, each: int) -> None:
+    """Let one address have so many jobs at a time. Gradio bounds those that wait alone, whosever they are."""
+    queue = blocks._queue
+    push = queue.push
+
+    async def bounded(body: Any, request: Any, username: str | None) -> tuple[bool, Any, str]:
+        waiting = [event for one in queue.event_queue_per_concurrency_id.values() for event in one.queue]
+        jobs = [*waiting, *(event for running in queue.active_jobs if running for event in running)]
+        if sum(event.request.client.host == request.client.host for event in jobs) >= each:
+            raise HTTPException(429, f"wanted at most {each} jobs at a time from one address; wait for one to end")
+        if len(jobs) >= queue.max_size:
+            return False, f"{len(jobs)} jobs are waiting already; try again in a moment", "queue_full"
+        return await push(body=body, request=request, username=username)
+
+    queue.push = bounded
+
+
+def _sweeping(blocks: gr.Blocks, files: VisitorFiles) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """Delete old files as long as the server runs: all that lie in the folder, not only those that Gradio knows of."""
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(files.check)
+            gone = await asyncio.to_thread(files.sweep)
+            for known in blocks.temp_file_sets:
+                known -= gone
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        task = asyncio.create_task(sweep())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    return lifespan

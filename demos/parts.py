@@ -7,15 +7,13 @@ import html
 import io
 import logging
 import random
-import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 from PIL.Image import Image
 
 from bind2gen.bundled import example_sounds
@@ -63,6 +61,11 @@ def alert(error: gr.Error) -> str:
 def session(request: gr.Request | None) -> str:
     """Whose click it was: one for each open page or client."""
     return (request.session_hash if request else None) or ""
+
+
+def visitor(request: gr.Request | None) -> str:
+    """Who it was, by his address: he may have many sessions, for he names them himself."""
+    return request.client.host if request and request.client else ""
 
 
 # ---- inputs ----
@@ -136,6 +139,16 @@ def stopping(studio: Studio | DetectionStudio, stop: gr.Button, event: Any, stat
 # ---- outputs ----
 
 
+def to_the_end(news: Iterator[Any]) -> Iterator[Any]:
+    """The news, and after them that it was stopped, if there was no result: Gradio sends the last value once more."""
+    with closing(news):
+        item = None
+        for item in news:
+            yield item
+    if item is None or isinstance(item, Progress):
+        yield Progress(0, 0, doing="Stopped.")
+
+
 def stage(figures: Sequence[tuple[str, str]], columns: int = 1, *, empty: str = "The picture appears here.") -> str:
     """Pictures in a grid, as large as there is room, captions below them.
 
@@ -183,18 +196,6 @@ def preview(image: Image, *, largest: int = PREVIEW) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def saved(content: Image | bytes, suffix: str = ".png") -> str:
-    """A finished picture as a file in the upload folder, which is emptied from time to time."""
-    folder = Path(get_upload_folder()) / secrets.token_hex(16)  # nobody guesses it
-    folder.mkdir(parents=True)
-    path = folder / f"bind2gen{suffix}"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        content.save(path)
-    return str(path)
-
-
 def address(path: str) -> str:
     """Where the page finds a file of the upload folder; relative, so that it holds behind proxies."""
     return f"gradio_api/file={quote(path)}"
@@ -207,6 +208,8 @@ def said(words: str, more: str = "") -> str:
 
 def progress(news: Progress) -> str:
     """A bar and its number, or what is being done."""
+    if not news.steps:
+        return said(news.doing)
     words = news.doing or (f"Step {news.step} of {news.steps}" if news.step else "Reading and encoding")
     bar = f'<progress max="{news.steps}" value="{news.step}" aria-label="{news.doing or "Denoising"}"></progress>'
     return f'<div class="b2g-status">{bar}<span>{words}</span></div>'

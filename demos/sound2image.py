@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from bind2gen.bundled import example_sounds
 from bind2gen.studio import Drawing, Progress, Studio
+from bind2gen.studio.files import VisitorFiles
 from bind2gen.studio.limits import MAX_WEIGHT
 from bind2gen.studio.studio import DEPTH_SENSORS
 
-from . import parts
+from . import api, parts
 
 TITLE = "Draw it"
 KINDS = {  # modality -> label
@@ -28,7 +31,7 @@ EXPLANATION = (
 FIRST_EXAMPLE = "frog"
 
 
-def add(studio: Studio) -> None:
+def add(studio: Studio, kept: VisitorFiles) -> None:
     """Lay the widgets out within the open Blocks."""
     with gr.Row(elem_classes="b2g-columns"):
         with gr.Column(scale=5, min_width=320):
@@ -60,12 +63,19 @@ def add(studio: Studio) -> None:
 
     mixed = [inputs[name] for name in ("audio", "text", "image", "depth", "depth_sensor", "thermal", "imu")]
     event = draw.click(
-        _draw(studio), [*mixed, *weights, seed, steps, guidance, pictures], [files, heard, details, stage, status],
+        _draw(studio, kept), [*mixed, *weights, seed, steps, guidance, pictures],
+        [files, heard, details, stage, status],
         api_name="sound2image", concurrency_id=parts.QUEUE, show_progress="minimal", show_progress_on=[status],
     )  # fmt: skip
     parts.stopping(studio, stop, event, status, "stop")
     only_hear = gr.Button("Hear", visible=False)
     only_hear.click(_hear(studio), [*mixed, *weights], heard, api_name="hear", concurrency_id=parts.QUEUE)
+
+
+def calls() -> api.Calls:
+    """Examples of calls for the API page."""
+    sound = {name: file for name, file in (("audio", example_sounds().get(FIRST_EXAMPLE)),) if file}
+    return {"/sound2image": {**sound, "text": "a frog", "seed": 1}, "/hear": {**sound, "text": "a frog"}}
 
 
 def _sensors(studio: Studio) -> dict[str, Any]:
@@ -102,7 +112,7 @@ def _named(values: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(KINDS, values, strict=True))
 
 
-def _draw(studio: Studio) -> Any:
+def _draw(studio: Studio, kept: VisitorFiles) -> Any:
     def sound2image(
         audio: str | None = None,
         text: str | None = None,
@@ -124,15 +134,16 @@ def _draw(studio: Studio) -> Any:
         request: gr.Request | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """Pictures of a blend of inputs. Gives previews while it draws; the last result counts."""
+        visitor = parts.visitor(request)
         with parts.shown_errors() as failed:
             news = studio.draw(
                 _named((audio, text, image, depth, thermal, imu)),
                 weights=_named((weight_audio, weight_text, weight_image, weight_depth, weight_thermal, weight_imu)),
                 seed=seed, steps=steps, guidance=guidance, pictures=pictures, depth_sensor=depth_sensor,
-                session=parts.session(request),
+                session=parts.session(request), visitor=visitor,
             )  # fmt: skip
-            for item in news:
-                yield _shown(item)
+            for item in parts.to_the_end(news):
+                yield _shown(item, partial(kept.save, visitor=visitor))
         if failed:
             yield gr.skip(), gr.skip(), gr.skip(), gr.skip(), parts.alert(failed[0])
             raise failed[0]
@@ -140,7 +151,7 @@ def _draw(studio: Studio) -> Any:
     return sound2image
 
 
-def _shown(item: Progress | Drawing) -> tuple[Any, ...]:
+def _shown(item: Progress | Drawing, save: Callable[..., str]) -> tuple[Any, ...]:
     """Values of files, nearest words, details, stage and status."""
     if isinstance(item, Progress):
         previews = [(parts.preview(picture), "") for picture in item.pictures]
@@ -149,7 +160,7 @@ def _shown(item: Progress | Drawing) -> tuple[Any, ...]:
         f"seed {seed} · round trip {score:.2f} · nearest word: {word}"
         for seed, score, word in zip(item.seeds, item.round_trip, item.shows, strict=True)
     ]
-    files = [parts.saved(picture) for picture in item.pictures]
+    files = [save(picture) for picture in item.pictures]
     details = {
         "seeds": item.seeds, "round_trip": item.round_trip, "shows": item.shows, "heard": item.heard,
         "notes": item.notes, "stopped": item.stopped, "seconds": round(item.seconds, 3),
@@ -178,14 +189,15 @@ def _hear(studio: Studio) -> Any:
         weight_depth: float = 1.0,
         weight_thermal: float = 1.0,
         weight_imu: float = 1.0,
+        request: gr.Request | None = None,
     ) -> dict[str, float]:
         """The nearest words of a blend, without drawing it."""
         with parts.shown_errors() as failed:
             return studio.hear(
                 _named((audio, text, image, depth, thermal, imu)),
                 weights=_named((weight_audio, weight_text, weight_image, weight_depth, weight_thermal, weight_imu)),
-                depth_sensor=depth_sensor,
-            )
+                depth_sensor=depth_sensor, session=parts.session(request), visitor=parts.visitor(request),
+            )  # fmt: skip
         raise failed[0]
 
     return hear

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -15,12 +14,11 @@ from PIL import Image
 
 from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.arithmetic import normalize, slerp, subtract
-from bind2gen.errors import EmptyInputError, InputError, ModalityError, ShapeError, TooLargeError, UnreadableError
+from bind2gen.errors import EmptyInputError, InputError, ModalityError, TooLargeError, UnreadableError
 from bind2gen.studio import BUNDLED_WORDS, EVERYDAY_WORDS, Drawing, Limits, Progress, Slide, Studio
 from bind2gen.studio.animation import there_and_back
 from bind2gen.studio.previews import expected
 from bind2gen.studio.words import NearestWords
-from bind2gen.studio.worker import Worker
 
 RATE = 16_000  # Hz
 WORDS = ("a", "bee", "cab", "dad")
@@ -214,7 +212,7 @@ def test_large_pictures_move_small():
         assert moving.size == (384, 192)
 
 
-# ---- stopping, taking turns ----
+# ---- stopping, many at once ----
 
 
 def test_stopping_ends_after_the_step_at_hand_and_gives_what_there_is(studio, sound):
@@ -253,49 +251,6 @@ def test_many_visitors_at_once_get_their_own_pictures(studio):
     for thread in threads:
         thread.join(PATIENCE)
     assert abs(pixels(got) - pixels(wanted)).max() == 0
-
-
-def test_the_worker_does_one_thing_at_a_time_and_passes_errors_on():
-    worker, inside, most = Worker(), [], []
-
-    def work(report, stop):
-        inside.append(1)
-        most.append(len(inside))
-        report("half")
-        time.sleep(0.01)
-        inside.pop()
-        return "done"
-
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(list(worker.run(work, "x")))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert results == [["half", "done"]] * 4 and max(most) == 1
-
-    def fail(report, stop):
-        raise ShapeError("no")
-
-    with pytest.raises(ShapeError, match="no"):
-        list(worker.run(fail, "x"))
-    worker.close()
-
-
-def test_work_that_is_stopped_before_its_turn_is_never_begun():
-    worker, begun, release = Worker(), [], threading.Event()
-    first = worker.run(lambda report, stop: (report("on"), release.wait(PATIENCE)), "one")
-    assert next(first) == "on"
-    ran = []
-    waiting = threading.Thread(target=lambda: ran.append(list(worker.run(lambda r, s: begun.append(1) or 1, "two"))))
-    waiting.start()
-    while not worker.stop("two"):
-        time.sleep(0.001)
-    release.set()
-    list(first)
-    waiting.join(PATIENCE)
-    assert ran == [[]] and begun == []
-    worker.close()
 
 
 # ---- previews ----

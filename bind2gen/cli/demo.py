@@ -8,7 +8,6 @@ import importlib.util
 import os
 import signal
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,7 @@ def add_parser(commands: Any) -> None:
         "demo",
         help="play with it in a browser",
         description="Serve the demos as a web page, to this machine alone unless --host or --share says otherwise. "
-        "Nothing is sent anywhere, and uploads are deleted.",
+        "Nothing is sent anywhere; uploads and pictures are deleted.",
     )
     parser.add_argument("name", nargs="?", choices=NAMES, metavar="NAME", help=f"{', '.join(NAMES)} (default: all)")
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
@@ -61,6 +60,10 @@ def add_parser(commands: Any) -> None:
         help=f"default: {PORT}",
     )
     group.add_argument("--share", action="store_true", help="also open a public tunnel through gradio.live")
+    group.add_argument(
+        "--proxies", default=os.environ.get("FORWARDED_ALLOW_IPS", ""), metavar="ADDRESSES",
+        help="of a proxy before this server (10.0.0.0/8,127.0.0.1): visitors are told apart by its X-Forwarded-For",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=run)
 
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         for studio in dict.fromkeys(studios.values()):
             studio.warm()
-        serve(studios, host=args.host, port=args.port, share=args.share)
+        serve(studios, host=args.host, port=args.port, share=args.share, proxies=args.proxies)
     finally:
         for studio in studios.values():
             studio.close()
@@ -120,15 +123,21 @@ def _no_detector(args: argparse.Namespace) -> str | None:
     return None
 
 
-def serve(studios: Mapping[str, Studio | DetectionStudio], *, host: str, port: int, share: bool) -> None:
-    """Serve until Ctrl-C; uploads lie in a folder of their own, which goes at the end."""
-    with tempfile.TemporaryDirectory(prefix="bind2gen-demo-") as folder:
-        os.environ[UPLOAD_FOLDER] = os.environ[EXAMPLES_FOLDER] = folder
-        page = importlib.import_module(f"{demos().__name__}.page")
-        blocks = page.build(studios)
+def serve(
+    studios: Mapping[str, Studio | DetectionStudio], *, host: str, port: int, share: bool, proxies: str = ""
+) -> None:
+    """Serve until Ctrl-C; what visitors leave lies in a folder of its own, which goes at the end."""
+    from ..studio.files import VisitorFiles, own_folder
+
+    with own_folder() as folder:
+        os.environ[UPLOAD_FOLDER] = os.environ[EXAMPLES_FOLDER] = str(folder)
+        page, files = importlib.import_module(f"{demos().__name__}.page"), VisitorFiles(folder)
+        blocks = page.build(studios, files)
         megabytes = min(studio.limits.megabytes for studio in studios.values())
         try:
-            url = page.launch(blocks, megabytes=megabytes, host=host, port=port, share=share)
+            url = page.launch(
+                blocks, files, megabytes=megabytes, host=host, port=port, share=share, proxies=proxies
+            )  # fmt: skip
         except OSError as error:
             raise Bind2GenError(f"cannot listen at {host}, port {port}: is it taken? Try another --port") from error
         try:

@@ -83,6 +83,7 @@ class DetectionStudio:
         *,
         words: str | None = None,
         session: str = "",
+        visitor: str | None = None,
     ) -> Iterator[Progress | Spotting]:
         """Boxes around what makes the sounds, and what the words name.
 
@@ -91,9 +92,10 @@ class DetectionStudio:
             sounds: uploaded files; None and empty ones are not given, and keep their number.
             words: things, with commas between them.
             session: whose work it is, for :meth:`stop`.
+            visitor: with whom the others share the machine; default is the session.
 
         Yields:
-            :class:`Progress` while it works, then a :class:`Spotting`; nothing more once it was stopped.
+            :class:`Progress` while it waits and works, then a :class:`Spotting`; nothing more once it was stopped.
 
         Raises:
             Bind2GenError: an input cannot be used.
@@ -123,7 +125,7 @@ class DetectionStudio:
             seconds = time.perf_counter() - started
             return Spotting(shown, found.to_dict(), described, size, self.threshold, tuple(notes), seconds)
 
-        yield from self.worker.run(work, session)
+        yield from self.worker.run(work, session, visitor=visitor)
 
     # ---- how ----
 

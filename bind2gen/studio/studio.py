@@ -34,7 +34,7 @@ RATE = 16_000  # Hz, of the tone that warms the model
 
 
 class Studio:
-    """Draws for visitors: bounded, one at a time, with previews, stoppable.
+    """Draws for visitors: bounded, one at a time in fair turns, with previews, stoppable.
 
     Args:
         pipe: on its device.
@@ -77,7 +77,7 @@ class Studio:
             self._round_trip(pictures, rows)
             return True
 
-        for _ in self.worker.run(work, "warm"):
+        for _ in self.worker.run(work, "warm", steps=3):
             pass
 
     def stop(self, session: str) -> bool:
@@ -101,6 +101,7 @@ class Studio:
         pictures: int = 1,
         depth_sensor: str | None = None,
         session: str = "",
+        visitor: str | None = None,
     ) -> Iterator[Progress | Drawing]:
         """Pictures of a blend of inputs.
 
@@ -112,9 +113,10 @@ class Studio:
             guidance: None is the model's own.
             depth_sensor: one of :data:`DEPTH_SENSORS`, for a depth map.
             session: whose work it is, for :meth:`stop`.
+            visitor: with whom the others share the machine; default is the session.
 
         Yields:
-            :class:`Progress` while it works, then a :class:`Drawing`.
+            :class:`Progress` while it waits and works, then a :class:`Drawing`.
 
         Raises:
             Bind2GenError: an input or a number cannot be used.
@@ -135,7 +137,7 @@ class Studio:
             seconds = time.perf_counter() - started
             return Drawing(drawn, seeds[: len(drawn)], likeness, heard, shows, tuple(notes), stopped, seconds)
 
-        yield from self.worker.run(work, session)
+        yield from self.worker.run(work, session, visitor=visitor, steps=steps * len(seeds))
 
     def hear(
         self,
@@ -144,6 +146,7 @@ class Studio:
         weights: Mapping[str, float] | None = None,
         depth_sensor: str | None = None,
         session: str = "",
+        visitor: str | None = None,
     ) -> dict[str, float]:
         """The nearest words of a blend, word -> probability, nearest first; arguments as of :meth:`draw`."""
 
@@ -151,7 +154,8 @@ class Studio:
             with visitors_words():
                 return self._understood(*self._embedded(inputs, weights, depth_sensor))
 
-        return next(self.worker.run(work, session), {})
+        news = self.worker.run(work, session, visitor=visitor)
+        return next((item for item in news if not isinstance(item, Progress)), {})
 
     def slide(
         self,
@@ -164,6 +168,7 @@ class Studio:
         steps: int = STEPS,
         guidance: float | None = None,
         session: str = "",
+        visitor: str | None = None,
     ) -> Iterator[Progress | Slide]:
         """Slide from one thing to another along the sphere, with one seed; and take each out of the other.
 
@@ -173,10 +178,10 @@ class Studio:
             first, second: what each thing is made of, as the inputs of :meth:`draw`.
             pictures: from end to end, 2 or more.
             amount: 0..1 of the other that the differences take away.
-            seed, steps, guidance, session: as of :meth:`draw`.
+            seed, steps, guidance, session, visitor: as of :meth:`draw`.
 
         Yields:
-            :class:`Progress` while it works, then a :class:`Slide`.
+            :class:`Progress` while it waits and works, then a :class:`Slide`.
 
         Raises:
             Bind2GenError: an input or a number cannot be used.
@@ -204,7 +209,7 @@ class Studio:
                 tuple(notes), stopped, time.perf_counter() - started,
             )  # fmt: skip
 
-        yield from self.worker.run(work, session)
+        yield from self.worker.run(work, session, visitor=visitor, steps=steps * (count + 2))
 
     # ---- how ----
 

@@ -19,6 +19,7 @@ from bind2gen.cli.demo import UPLOAD_FOLDER, demos
 from bind2gen.detection import ImageBindDetectionPipeline
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.studio import BUNDLED_WORDS, DetectionStudio, Studio
+from bind2gen.studio.files import VisitorFiles
 
 RATE = 16_000  # Hz
 
@@ -32,6 +33,7 @@ class Server:
     detecting: DetectionStudio
     blocks: Any
     uploads: Path
+    kept: VisitorFiles
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +56,10 @@ def server(page, tmp_path_factory) -> Iterator[Server]:
     detection = ImageBindDetectionPipeline.from_pretrained(modalities=["audio", "text"])
     detecting = DetectionStudio(detection, words=BUNDLED_WORDS, worker=studio.worker)
     detecting.warm()
-    blocks = page.build({"sound2image": studio, "detect": detecting, "arithmetic": studio})
-    url = page.launch(blocks, megabytes=studio.limits.megabytes, host="127.0.0.1", port=None)
-    yield Server(url, studio, detecting, blocks, uploads)
+    kept = VisitorFiles(uploads)
+    blocks = page.build({"sound2image": studio, "detect": detecting, "arithmetic": studio}, kept)
+    url = page.launch(blocks, kept, megabytes=studio.limits.megabytes, host="127.0.0.1", port=None)
+    yield Server(url, studio, detecting, blocks, uploads, kept)
     blocks.close(verbose=False)
     studio.close()
     os.environ.pop(UPLOAD_FOLDER)

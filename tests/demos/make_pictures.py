@@ -23,6 +23,7 @@ from bind2gen.detection import ImageBindDetectionPipeline
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.preprocess.plotting import font
 from bind2gen.studio import BUNDLED_WORDS, DetectionStudio, Progress, Studio
+from bind2gen.studio.files import VisitorFiles
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
@@ -97,9 +98,10 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as uploads:
         os.environ[UPLOAD_FOLDER] = uploads
         page = importlib.import_module(f"{demos().__name__}.page")
-        blocks = page.build({"sound2image": studio, "detect": detecting, "arithmetic": studio})
+        kept = VisitorFiles(uploads)
+        blocks = page.build({"sound2image": studio, "detect": detecting, "arithmetic": studio}, kept)
         try:
-            screenshots(page.launch(blocks, megabytes=20, host="127.0.0.1", port=None), folder)
+            screenshots(page.launch(blocks, kept, megabytes=20, host="127.0.0.1", port=None), folder)
         finally:
             blocks.close(verbose=False)
             studio.close()

@@ -13,6 +13,7 @@ from PIL import Image
 from bind2gen.bundled import example_sounds
 from bind2gen.errors import DependencyError
 from bind2gen.studio import Studio
+from bind2gen.studio.files import VisitorFiles
 
 gradio_client = pytest.importorskip("gradio_client", reason="the demos need Gradio: pip install 'bind2gen[demos]'")
 
@@ -30,7 +31,7 @@ def example(name):
 
 
 def draw(caller, **given):
-    return caller.predict(api_name="/sound2image", **({"steps": 2, "audio": None} | given))
+    return caller.predict(api_name="/sound2image", **({"steps": 2} | given))
 
 
 def pixels(result):
@@ -75,7 +76,7 @@ def test_hearing_names_the_example_sounds(server):
     for name in ("dog", "clock"):
         heard = caller.predict(audio=example(name), api_name="/hear")
         assert heard["label"] == name
-    silent = caller.predict(audio=None, text="a train", api_name="/hear")
+    silent = caller.predict(text="a train", api_name="/hear")
     assert silent["label"] == "train"
 
 
@@ -172,7 +173,7 @@ def test_eight_visitors_at_once_all_get_pictures(server, tmp_path):
 
 def test_a_cancelled_drawing_stops_and_the_next_one_is_whole(server, tmp_path):
     caller = client(server, tmp_path)
-    job = caller.submit(text="a dog", audio=None, steps=50, api_name="/sound2image")
+    job = caller.submit(text="a dog", steps=50, api_name="/sound2image")
     next(iter(job))
     job.cancel()
     result = draw(client(server, tmp_path / "next"), text="a dog")
@@ -250,11 +251,19 @@ def test_an_upload_beyond_the_limit_is_cut_off_by_the_server(server, files):
     assert answer.status_code == 413
 
 
+def test_without_a_proxy_nobody_names_his_own_address(server):
+    with open(__file__, "rb") as file:
+        answer = httpx.post(
+            f"{server.url}gradio_api/upload", files={"files": file}, headers={"x-forwarded-for": "203.0.113.10"}
+        )
+    assert answer.status_code == 200 and set(server.kept._sums) == {"127.0.0.1"}
+
+
 def test_the_queue_is_bounded(server, page):
-    assert server.blocks._queue.max_size == page.WAITING
+    assert server.blocks._queue.max_size == server.blocks._queue.default_concurrency_limit == page.JOBS
     fns = [fn for fn in server.blocks.fns.values() if fn.api_name in ("sound2image", "hear", "detect", "arithmetic")]
     assert len(fns) == 4 and {(fn.concurrency_id, fn.concurrency_limit) for fn in fns} == {("model", "default")}
-    assert server.blocks._queue.default_concurrency_limit == 1
+    assert server.blocks.state_session_capacity == page.SESSIONS
 
 
 def test_nothing_is_reported_home(server):
@@ -263,9 +272,10 @@ def test_nothing_is_reported_home(server):
     assert server.blocks.run_history is False and not server.blocks.stylesheets
 
 
-def test_a_page_with_one_demo_has_its_endpoints_only(page, tiny_pipeline):
+def test_a_page_with_one_demo_has_its_endpoints_only(page, tiny_pipeline, tmp_path):
     studio = Studio(tiny_pipeline, words=("a", "b"))
-    names = {fn.api_name for fn in page.build({"arithmetic": studio}).fns.values() if fn.api_visibility == "public"}
+    fns = page.build({"arithmetic": studio}, VisitorFiles(tmp_path)).fns.values()
+    names = {fn.api_name for fn in fns if fn.api_visibility == "public"}
     assert names == {"arithmetic", "stop_arithmetic"}
     studio.close()
 

@@ -73,14 +73,15 @@ def test_both_ways_to_start_know_the_demos(words, tmp_path):
 
 
 def test_the_server_listens_to_this_machine_alone_unless_told(monkeypatch):
-    for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"):
+    for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "FORWARDED_ALLOW_IPS"):
         monkeypatch.delenv(name, raising=False)
     args = build_parser().parse_args(["demo"])
-    assert (args.name, args.host, args.port, args.share) == (None, "127.0.0.1", 7860, False)
+    assert (args.name, args.host, args.port, args.share, args.proxies) == (None, "127.0.0.1", 7860, False, "")
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
     monkeypatch.setenv("GRADIO_SERVER_PORT", "8000")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.0/8")
     args = build_parser().parse_args(["demo", "arithmetic"])
-    assert (args.name, args.host, args.port) == ("arithmetic", "0.0.0.0", 8000)
+    assert (args.name, args.host, args.port, args.proxies) == ("arithmetic", "0.0.0.0", 8000, "10.0.0.0/8")
 
 
 def test_an_unknown_demo_and_a_missing_gradio_are_one_line(monkeypatch, capsys):
