@@ -11,7 +11,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
 from .arithmetic import blend, gap_shift, normalize
-from .errors import Bind2GenWarning, HostError, InputError, ModalityError, ShapeError
+from .errors import Bind2GenWarning, HostError, InputError, ModalityError, NonFiniteError, ShapeError
+from .imagebind.agreement import AgreementMixin
 from .modality import MODALITIES
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ MENDED_BY = (
 )
 
 
-class EmbeddingAdapter(ModelMixin, ConfigMixin):
+class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
     """Moves each modality over the modality gap towards images and blends; for hosts that share the encoder's space.
 
     Args:
@@ -97,6 +98,7 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         Raises:
             ModalityError: no mean for images, or an unknown name.
             ShapeError: widths differ.
+            NonFiniteError: NaN or infinity among the values.
         """
         maps = dict(maps or {})
         widths = {tuple(mean.shape) for mean in means.values()}
@@ -105,6 +107,8 @@ class EmbeddingAdapter(ModelMixin, ConfigMixin):
         width = next(iter(widths))[0]
         if wrong := {name: tuple(m.shape) for name, m in maps.items() if m.shape != (width, width)}:
             raise ShapeError(f"adapter: wanted maps ({width}, {width}), got {wrong}")
+        if not all(bool(part.isfinite().all()) for part in (*means.values(), *maps.values())):
+            raise NonFiniteError("adapter: wanted finite means and maps, found NaN or infinity")
         if anchors is not None and any(part.shape != (len(anchors[0]), width) for part in anchors):
             came = " and ".join(str(tuple(part.shape)) for part in anchors)
             raise ShapeError(f"adapter: wanted two times as many anchors (A, {width}), got {came}")

@@ -13,14 +13,15 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
 from .arithmetic import normalize
-from .errors import HostError, ModalityError, ShapeError
+from .errors import HostError, ModalityError, NonFiniteError, ShapeError
+from .imagebind.agreement import AgreementMixin
 from .modality import MODALITIES
 from .modality import modality as find_modality
 
 TEXT = "text"  # what maps are fitted on
 
 
-class ClassMap(ModelMixin, ConfigMixin):
+class ClassMap(AgreementMixin, ModelMixin, ConfigMixin):
     """``unit(target mean + (embedding - mean of its modality) @ matrix)``.
 
     Class vectors of CLIP-like text towers sit in a narrow cone: without the right offset every prompt is far from
@@ -68,6 +69,7 @@ class ClassMap(ModelMixin, ConfigMixin):
 
         Raises:
             ShapeError: widths differ.
+            NonFiniteError: NaN or infinity among the values.
             ModalityError: an unknown modality.
         """
         gaps = {name: gap for name, gap in (gaps or {}).items() if name != TEXT}
@@ -77,6 +79,8 @@ class ClassMap(ModelMixin, ConfigMixin):
             raise ShapeError(f"class map: wanted a matrix (D1, D2) and means (D1,), got {tuple(matrix.shape)}; {came}")
         if target_mean.shape != matrix.shape[1:]:
             raise ShapeError(f"class map: wanted target_mean {tuple(matrix.shape[1:])}, got {tuple(target_mean.shape)}")
+        if not all(bool(part.isfinite().all()) for part in (matrix, target_mean, *rows.values())):
+            raise NonFiniteError("class map: wanted a finite matrix and finite means, found NaN or infinity")
         made = cls(*matrix.shape, modalities=[TEXT, *gaps])
         made.matrix.copy_(matrix)
         made.target_mean.copy_(target_mean)

@@ -56,6 +56,8 @@ class EmbeddingSet:
             rows = len(self.vectors.get(modality, ()))
             if array.shape != (rows, 2) or array.dtype != np.float64:
                 raise ShapeError(f"times of {modality}: wanted ({rows}, 2) float64, got {array.shape} {array.dtype}")
+            if not np.isfinite(array).all():
+                raise NonFiniteError(f"times of {modality}: wanted finite seconds, found NaN or infinity")
 
 
 def save_embeddings(path: str | os.PathLike[str], embeddings: EmbeddingSet) -> None:

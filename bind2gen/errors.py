@@ -23,7 +23,7 @@ class EmptyInputError(InputError):
 
 
 class NonFiniteError(InputError):
-    """An input holds NaN or infinite values."""
+    """An input, or the loss of a training step, holds NaN or infinite values."""
 
 
 class ShapeError(InputError):

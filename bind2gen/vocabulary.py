@@ -173,7 +173,7 @@ def read_names(path: str | os.PathLike[str]) -> list[str]:
             names = [_csv_name(row) for row in csv.reader(text.splitlines()) if any(row)]
         else:
             names = [line for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except Exception as error:  # noqa: BLE001  (JSON may hold anything, and nest without end)
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise UnreadableError(
             f"{path}: wanted a list of names (text, csv or JSON), cannot read it ({reason})"
@@ -220,9 +220,13 @@ def _released_names(path: Path) -> list[str]:
 
 def _read_npz(path: Path) -> tuple[list[str], np.ndarray]:
     arrays = _loaded(path, "a saved vocabulary (.npz)")
-    if not isinstance(arrays, dict) or not {"names", "vectors"} <= set(arrays):
+    whole = isinstance(arrays, dict) and all(isinstance(arrays.get(key), np.ndarray) for key in ("names", "vectors"))
+    if not whole or arrays["names"].ndim != 1:
         raise UnreadableError(f"{path}: wanted a saved vocabulary with names and vectors")
-    return arrays["names"].tolist(), arrays["vectors"]
+    try:
+        return arrays["names"].tolist(), arrays["vectors"]
+    except (ValueError, SystemError):  # what is no character
+        raise UnreadableError(f"{path}: wanted a saved vocabulary, its names are damaged") from None
 
 
 def _loaded(path: Path, wanted: str) -> np.ndarray | dict[str, np.ndarray]:

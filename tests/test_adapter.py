@@ -7,7 +7,7 @@ import torch
 
 from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.arithmetic import blend, gap_shift, normalize
-from bind2gen.errors import Bind2GenWarning, HostError, InputError, ModalityError, ShapeError
+from bind2gen.errors import Bind2GenWarning, HostError, InputError, ModalityError, NonFiniteError, ShapeError
 from bind2gen.slots import SLOTS, check_width
 
 
@@ -64,6 +64,8 @@ def test_bad_means_and_weights_are_named(means):
         EmbeddingAdapter.from_means({"audio": means["audio"]})
     with pytest.raises(ModalityError, match="smell"):
         EmbeddingAdapter.from_means(means | {"smell": means["audio"]})
+    with pytest.raises(NonFiniteError, match="adapter: wanted finite means and maps"):
+        EmbeddingAdapter.from_means(means | {"audio": means["audio"] / 0})
     with pytest.raises(ShapeError, match="one shape"):
         EmbeddingAdapter.from_means(means | {"imu": torch.zeros(9)})
     with pytest.raises(ModalityError, match="'text'"):

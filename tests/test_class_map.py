@@ -5,7 +5,7 @@ import torch
 
 from bind2gen.arithmetic import normalize
 from bind2gen.class_map import ClassMap, gaps_of
-from bind2gen.errors import HostError, ModalityError, ShapeError
+from bind2gen.errors import HostError, ModalityError, NonFiniteError, ShapeError
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:
@@ -74,3 +74,5 @@ def test_what_does_not_fit_is_named(made):
         ClassMap.from_fit(MATRIX, text_mean=TEXT_MEAN, target_mean=TARGET_MEAN, gaps={"audio": draw(0, 7)})
     with pytest.raises(ShapeError, match="target_mean"):
         ClassMap.from_fit(MATRIX, text_mean=TEXT_MEAN, target_mean=draw(0, 8))
+    with pytest.raises(NonFiniteError, match="class map: wanted a finite matrix and finite means"):
+        ClassMap.from_fit(MATRIX, text_mean=TEXT_MEAN, target_mean=TARGET_MEAN / 0)

@@ -97,6 +97,8 @@ def test_sets_that_contradict_themselves_are_refused():
         EmbeddingSet({"audio": ones}, {"audio": ["a", "b"]}, {}, {"audio": np.zeros((3, 2))})
     with pytest.raises(NonFiniteError):
         EmbeddingSet({"audio": ones * np.nan}, {"audio": ["a", "b"]}, {})
+    with pytest.raises(NonFiniteError, match="times of audio: wanted finite seconds"):
+        EmbeddingSet({"audio": ones}, {"audio": ["a", "b"]}, {}, {"audio": np.full((2, 2), np.nan)})
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):

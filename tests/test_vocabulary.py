@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -114,6 +116,27 @@ def test_damaged_and_unfitting_files_are_one_clear_error(tmp_path):
             Vocabulary.from_file(tmp_path / name, names=tmp_path / "names.txt")
     with pytest.raises(InputError, match=".npz"):
         Vocabulary(("a",), torch.ones(1, 2)).save(tmp_path / "v.txt")
+
+
+def test_damaged_names_are_one_clear_error(tmp_path):
+    """Of an npz member that is no array numpy gives the bytes, of one of broken characters nothing at all."""
+    vectors = io.BytesIO()
+    np.save(vectors, np.eye(2, 4, dtype=np.float32))
+    head = io.BytesIO()
+    np.save(head, np.array(["a", "b"]))
+    for names in (b"no array", head.getvalue()[:-8] + b"\xff" * 8):
+        with zipfile.ZipFile(tmp_path / "names.npz", "w") as archive:
+            archive.writestr("names.npy", names)
+            archive.writestr("vectors.npy", vectors.getvalue())
+        with pytest.raises(UnreadableError, match="wanted a saved vocabulary"):
+            Vocabulary.from_file(tmp_path / "names.npz")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '[{"name": "dog"}, "cat"]'])
+def test_json_that_holds_anything_is_one_clear_error(tmp_path, text):
+    (tmp_path / "names.json").write_text(text)
+    with pytest.raises(UnreadableError, match="wanted a list of names"):
+        read_names(tmp_path / "names.json")
 
 
 def test_names_must_be_names():

@@ -15,6 +15,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
+from ..imagebind.agreement import AgreementMixin
+
 NO_VARIANCE = -30.0  # logarithm; the encoder is deterministic
 
 
@@ -31,7 +33,7 @@ class Block(nn.Module):
         return x + self.body(x)
 
 
-class PatchAutoencoder(ModelMixin, ConfigMixin):
+class PatchAutoencoder(AgreementMixin, ModelMixin, ConfigMixin):
     """(N, 3, H, W) in -1..1 to latents (N, C, H/8, W/8) and back.
 
     Args:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
+from .agreement import listed
 from .config import HUGE, ImageBindConfig, tower_names
 from .layouts import LAYOUTS, Keys, Layout
 from .model import ImageBindModel, Tower
@@ -23,7 +24,6 @@ LICENCE_NOTE = (
     "shared under the same terms."
 )
 SCALE_TOLERANCE = 1e-2  # relative; files kept in bfloat16 round log(20) by up to 0.8 %
-NAMED_AT_MOST = 5  # keys listed in an error
 
 
 def load_official_checkpoint(
@@ -115,7 +115,9 @@ def official_layout(weights: Weights) -> Layout:
             return layout
     if any(key.startswith("towers.") for key in weights):
         raise CheckpointError(f"{weights.where}: converted already; load it with ImageBindModel.from_pretrained")
-    raise CheckpointError(f"{weights.where}: weights of another model, not of ImageBind; keys are {_listed(weights)}")
+    raise CheckpointError(
+        f"{weights.where}: weights of another model, not of ImageBind; keys are {listed(list(weights))}"
+    )
 
 
 def _parameter_names(config: ImageBindConfig, name: str) -> list[str]:
@@ -145,7 +147,7 @@ def _refuse_unknown_keys(weights: Weights, layout: Layout, names: dict[str, list
     unknown = [key for key in weights if key not in known and not layout.extra.fullmatch(key)]
     if unknown:
         raise CheckpointError(
-            f"{weights.where}: {len(unknown)} keys that this model has no place for: {_listed(unknown)}; "
+            f"{weights.where}: {len(unknown)} keys that this model has no place for: {listed(unknown)}; "
             "the file is of another version or size"
         )
 
@@ -177,7 +179,7 @@ def _sources(weights: Weights, layout: Layout, names: dict[str, list[str]], towe
             sources[f"towers.{tower}.{name}"] = found or spellings[0]
     if missing:
         plural = "parameters are" if len(missing) > 1 else "parameter is"
-        raise CheckpointError(f"{weights.where}: {len(missing)} {plural} missing: {_listed(missing)}")
+        raise CheckpointError(f"{weights.where}: {len(missing)} {plural} missing: {listed(missing)}")
     return sources
 
 
@@ -197,8 +199,3 @@ def _read(weights: Weights, keys: Keys, shape: torch.Size, dtype: torch.dtype | 
 
 def _squeezed(shape: torch.Size) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
-
-
-def _listed(keys: list[str] | Weights) -> str:
-    shown = ", ".join(list(keys)[:NAMED_AT_MOST])
-    return shown + (f" and {len(keys) - NAMED_AT_MOST} more" if len(keys) > NAMED_AT_MOST else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,15 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..errors import ModalityError, ShapeError
+from ..errors import Bind2GenError, CheckpointError, ModalityError, ShapeError
 from ..modality import MODALITIES, clip_mask_key
 from ..modality import modality as find_modality
+from ..preprocess.sources import one_line
+from .agreement import build_on_meta, compare
 from .config import ImageBindConfig, TowerConfig, tower_names
 from .stems import STEMS
 from .transformer import NORM_EPS, build_blocks
+from .weights import HUB_OPTIONS, weights_beside
 
 MAX_LOGIT_SCALE = 100.0  # the reference clips its learned text factor here
 MARKS = 8  # weights of a tower in the fingerprint
@@ -119,6 +123,25 @@ class ImageBindModel(PreTrainedModel):
         self.towers = nn.ModuleDict({name: Tower(config.tower(name), config.embed_dim) for name in config.modalities})
         self._keys_to_ignore_on_load_unexpected = [rf"^towers\.{name}\." for name in unbuilt]
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, source: Any, *args: Any, **options: Any) -> ImageBindModel:
+        """As transformers has it.
+
+        Raises:
+            CheckpointError: ``config.json`` describes no model, or another one than the weights beside it are of.
+        """
+        known = {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
+        replaced = options.keys() & {"state_dict", "ignore_mismatched_sizes", "variant"}
+        if source is not None and not replaced and (weights := weights_beside(source, **known)) is not None:
+            config = _read_config(source, options.get("config"), known)
+            network = build_on_meta(
+                lambda: cls(config, options.get("modalities")), len(weights), config.to_dict(), weights.where
+            )
+            passed_over = re.compile("|".join(network._keys_to_ignore_on_load_unexpected) or "(?!)")
+            kept = {key: weights[key] for key in weights if not passed_over.match(key)}
+            compare(network.state_dict(), kept, weights.where)
+        return super().from_pretrained(source, *args, **options)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -265,6 +288,18 @@ class ImageBindModel(PreTrainedModel):
     def _without_padding(ids: torch.Tensor) -> torch.Tensor:
         """Drop the columns after the last end-of-text: attention is causal, so nothing reads them."""
         return ids[:, : int(ids.argmax(dim=-1).max()) + 1]
+
+
+def _read_config(source: Any, given: Any, options: dict[str, Any]) -> ImageBindConfig:
+    if isinstance(given, ImageBindConfig):
+        return given
+    try:
+        return ImageBindConfig.from_pretrained(source, **options)
+    except (Bind2GenError, OSError):
+        raise
+    except Exception as error:  # what should be a table may be a list, a number, nothing
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise CheckpointError(f"{source}: config.json is of no ImageBind encoder ({reason})") from None
 
 
 AutoModel.register(ImageBindConfig, ImageBindModel, exist_ok=True)

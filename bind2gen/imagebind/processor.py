@@ -23,6 +23,7 @@ from .config import ImageBindConfig
 from .fronts import FRONTS, Clips, Device
 from .misplaced import meant_as
 from .read_ahead import read_ahead
+from .weights import HUB_OPTIONS
 
 VOCABULARY_FILE = "bpe_vocabulary.txt.gz"  # beside processor_config.json where it is not CLIP's own
 
@@ -254,9 +255,6 @@ class ImageBindProcessor(ProcessorMixin):
             where = where.parent if where.is_file() else pretrained_model_name_or_path
             values["text"] = settings | {"vocabulary": cached_file(where, VOCABULARY_FILE, **options)}
         return values, unused
-
-
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 def _collected(

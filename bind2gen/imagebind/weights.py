@@ -11,7 +11,9 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +26,8 @@ ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"  # torch.save before version 1.6
 INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin", "imagebind_huge.pth")
+# Of from_pretrained.
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 Find = Callable[[str], Path | None]  # a file name to where it lies, None where there is none
 
@@ -90,6 +94,30 @@ def open_weights(source: str | os.PathLike[str]) -> Weights:
     if isinstance(source, str) and _is_hub_id(source):
         return _open_folder(source, lambda name: _download(source, name))
     raise CheckpointError(f"{path}: no such file or folder; wanted imagebind_huge.pth, a folder or a hub id owner/name")
+
+
+def weights_beside(source: str | os.PathLike[str], **options: Any) -> Weights | None:
+    """The weights that transformers' ``from_pretrained`` would read of a folder or hub id; None where it finds none.
+
+    Args:
+        options: of the hub, and ``subfolder``.
+
+    Raises:
+        CheckpointError: what is there is damaged.
+    """
+    from transformers.utils import cached_file
+
+    local, folder = Path(source).is_dir(), Path(source, options.get("subfolder") or "")
+
+    def find(name: str) -> Path | None:
+        if local:
+            return folder / name if (folder / name).is_file() else None
+        if name == FILE_NAMES[0]:
+            with suppress(OSError):  # transformers says what is wrong with the hub
+                return Path(cached_file(source, name, **options))
+        return None
+
+    return _open_folder(str(folder), find) if any(map(find, (*INDEX_NAMES, *FILE_NAMES[:2]))) else None
 
 
 def _is_hub_id(source: str) -> bool:

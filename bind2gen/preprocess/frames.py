@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import EmptyInputError, InputError, UnreadableError
-from .containers import opened_container
+from .containers import opened_container, other_tracks
 from .sources import opened, source_name
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Timeline:
 
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """The first real video track; the cover picture of a song is none.
+    """The first real video track; the cover picture of a song is none, nor is what FFmpeg has no decoder for.
 
     Raises:
         UnreadableError: there is none.
@@ -46,9 +46,9 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     from av.stream import Disposition
 
     for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
             return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams} - {"video"})) or "nothing else"
+    kinds = other_tracks(container, "video")
     raise UnreadableError(f"{name}: wanted a video, this file has no video track (it holds {kinds})")
 
 

@@ -20,6 +20,7 @@ from .imu_units import Units, find_units
 from .sources import one_line
 
 LINEAR = "the accelerometer has its gravity taken off (linear acceleration); the model expects it with gravity"
+LARGEST = 1e9  # of any sensor in any unit: 2,000,000 mdeg/s and raw counts of 24 bits are far below
 ADDED = "linear acceleration and gravity were added"
 
 
@@ -56,6 +57,9 @@ class Survey:
         if np.isinf(values).any():
             row = self.rows + int(np.isinf(values).any(axis=0).argmax())
             raise NonFiniteError(f"{name}: row {row} holds an infinite value; remove it or write NaN")
+        if (np.abs(values) > LARGEST).any():
+            row = self.rows + int((np.abs(values) > LARGEST).any(axis=0).argmax())
+            raise InputError(f"{name}: row {row} holds more than any sensor, over {LARGEST:g}; it may be damaged")
         if self.rows < HEAD:
             self.head.append(values[:, : HEAD - self.rows])
         if times is not None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from types import NoneType, UnionType
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from ..errors import InputError
+
+# The most that settings of these names may be: far beyond any use, and before memory or patience ends.
+MOST = {
+    "num_clips": 10_000, "num_frames": 1_000, "num_mel_bins": 10_000, "target_length": 100_000, "samples": 10_000_000,
+    "context_length": 10_000, "sample_rate": 1e6, "sampling_rate": 1e5, "short_side": 20_000, "long_side": 20_000,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,23 +29,46 @@ class Settings:
         """Build from parsed JSON.
 
         Raises:
-            InputError: a name is unknown, or a value is out of range.
+            InputError: a name is unknown, or a value is of the wrong type or out of range.
         """
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
             raise InputError(f"{cls.__name__}: unknown settings {unknown}; known are {', '.join(known)}")
+        hints = get_type_hints(cls)
+        if wrong := [name for name, value in values.items() if not _is_a(value, hints[name])]:
+            name = wrong[0]
+            kind = hints[name] if get_args(hints[name]) else hints[name].__name__
+            raise InputError(f"{cls.__name__}: wanted {name} as {kind}, got {values[name]!r}")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
     def require_positive(self, *names: str) -> None:
-        """Refuse numbers that are not above zero (NaN and infinity included) and things that are no numbers."""
+        """Refuse numbers that are not above zero (NaN included) or absurdly large, and things that are no numbers."""
         for name in names:
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not 0 < value < float("inf"):
                 raise InputError(f"{type(self).__name__}: wanted {name} above zero, got {value!r}")
+            if value > MOST.get(name, math.inf):
+                raise InputError(f"{type(self).__name__}: wanted {name} of at most {MOST[name]:,}, got {value!r}")
 
     def require_choice(self, name: str, choices: tuple[str, ...]) -> None:
         """Refuse a word that is not one of ``choices``."""
         if getattr(self, name) not in choices:
             value = getattr(self, name)
             raise InputError(f"{type(self).__name__}: wanted {name} to be one of {', '.join(choices)}, got {value!r}")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether parsed JSON is of an annotated type; a float is a number that is not NaN or infinite."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_a(value, option) for option in get_args(hint))
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        if not isinstance(value, list | tuple) or not (kinds[-1] is Ellipsis or len(value) == len(kinds)):
+            return False
+        return all(_is_a(part, kinds[0]) for part in value)  # all of one kind here
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if hint in (int, bool, str, NoneType):
+        return type(value) is hint
+    return True

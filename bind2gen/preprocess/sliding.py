@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..errors import EmptyInputError
+from ..errors import EmptyInputError, TooLargeError
 from . import audio, imu, listening, video
 from .containers import opened_container
 from .frames import FrameReader, Timeline, timeline, video_stream
@@ -89,6 +89,9 @@ def _motion(source: Any, settings: imu.ImuSettings, stated: Stated) -> Iterator[
         columns, use_times = columns_of(table, stated), stated.sampling_rate is None
         found = understand(motion_blocks(table, columns, use_times), columns, stated, table.name, table.names)
         found = with_gaps(found, settings.max_gap, settings.missing_gyroscope)
+        if (longest := max((end - start for start, end in found.description.gaps), default=0.0)) > settings.max_seconds:
+            most = f"the limit is {settings.max_seconds:.0f} s"
+            raise TooLargeError(f"{table.name}: {longest:.0f} s without samples, {most}; split it there")
         grid = GridStream(found.timing.rate, found.timing.times, settings.sampling_rate, settings.max_gap)
         blocks = found.streamed(values for values, _ in motion_blocks(table, columns, use_times))
     else:

@@ -1,22 +1,27 @@
-"""Sound files, read whole or block by block in constant memory: libsndfile first, FFmpeg for what that cannot read."""
+"""Sound files, read whole or block by block in constant memory: libsndfile first, FFmpeg for MP3 and all the rest."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..errors import EmptyInputError, InputError, TooLargeError, UnreadableError
-from .containers import opened_container
+from .containers import opened_container, other_tracks
 from .sources import one_line, opened, source_name
 from .waveform import Waveform, checked_samples
+
+if TYPE_CHECKING:
+    from av import AudioFrame, AudioStream
+    from av.container import InputContainer
 
 BLOCK = 1 << 20  # samples read at a time of a whole file, so that a lying header cannot claim memory
 STREAM_BLOCK = 1 << 16  # samples read at a time where blocks are wanted
 MAX_VALUES = 1 << 29  # samples times channels: 2 GB as float32
+FEW_LOST, MOST_LOST = 2, 0.1  # damaged frames of an MP3 that are passed over: so many, or this share of the others
 FULL_SCALE_16 = 32_768.0  # of 16-bit samples
 WANTED = "a sound file"
 
@@ -92,6 +97,8 @@ def _libsndfile_errors() -> tuple[type[Exception], ...]:
 def _by_libsndfile(source: Any, file: IO[bytes], name: str, size: int) -> Iterator[SoundBlock]:
     import soundfile
 
+    if _is_mpeg(file, name):
+        raise ValueError("libsndfile's decoder of MPEG audio writes on stderr what it thinks of a damaged file")
     # By its path libsndfile reads a file itself; through a Python file object each of its reads waits for the
     # interpreter, which takes twice as long and stops other threads.
     with soundfile.SoundFile(source if isinstance(source, str | os.PathLike) else file) as sound:
@@ -113,21 +120,55 @@ def _by_ffmpeg(file: IO[bytes], name: str, size: int) -> Iterator[SoundBlock]:
     import av
 
     with opened_container(file, name, WANTED) as container:
-        if not container.streams.audio:
-            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
+        if stream is None:
+            kinds = other_tracks(container, "audio")
             raise UnreadableError(f"{name}: wanted sound, this file has no sound track (it holds {kinds})")
-        stream = container.streams.audio[0]
-        planar = av.AudioResampler(format="fltp")  # changes the sample format only
-        parts: list[torch.Tensor] = []  # (channels, n)
-        channels = None
-        for frame in container.decode(stream):
-            for part in planar.resample(frame):
-                channels = channels or len(part.planes)
-                if len(part.planes) != channels:
-                    raise UnreadableError(f"{name}: the number of channels changes within the sound; convert it to wav")
-                parts.append(torch.from_numpy(part.to_ndarray()))
-            if sum(part.shape[1] for part in parts) >= size:
-                yield checked_samples(torch.cat(parts, dim=1), name), float(stream.rate)
-                parts = []
-        if sum(part.shape[1] for part in parts):
-            yield checked_samples(torch.cat(parts, dim=1), name), float(stream.rate)
+        # Changes the sample format only. Not to planes: of eight and more PyAV (18.1) reads past the last.
+        packed = av.AudioResampler(format="flt")
+        parts: list[torch.Tensor] = []  # (n, channels)
+        count, form = 0, None
+        for frame in _frames(container, stream, name):
+            form = form or (frame.layout.nb_channels, float(frame.sample_rate))
+            parts += [torch.from_numpy(part.to_ndarray().reshape(-1, form[0])) for part in packed.resample(frame)]
+            count += frame.samples
+            if count >= size:
+                yield checked_samples(torch.cat(parts).T, name), form[1]
+                parts, count = [], 0
+        if count:
+            yield checked_samples(torch.cat(parts).T, name), form[1]
+
+
+def _frames(container: InputContainer, stream: AudioStream, name: str) -> Iterator[AudioFrame]:
+    """Decoded pieces of one form. Of MP3, where any piece may be damaged by itself, a few may be missing."""
+    import av
+
+    form, kept, lost = None, 0, 0
+    patient = container.format.name == "mp3"
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            if not patient:
+                raise
+            frames, lost = [], lost + 1
+        for frame in frames:
+            found = (frame.layout.nb_channels, frame.sample_rate)
+            form = form or found
+            if found == form:
+                kept += 1
+                yield frame
+            elif patient:  # damage in a frame's header
+                lost += 1
+            else:
+                raise UnreadableError(f"{name}: channels or rate change within the sound; convert it to wav")
+    if lost > max(FEW_LOST, MOST_LOST * kept):
+        raise UnreadableError(f"{name}: wanted {WANTED}, {lost} of its {lost + kept} frames are damaged")
+
+
+def _is_mpeg(file: IO[bytes], name: str) -> bool:
+    """Whether it is MP3 or its kin, by its first bytes (a tag or a frame's first bits) or its suffix."""
+    start = file.read(3)
+    file.seek(0)
+    frame = len(start) > 1 and start[0] == 0xFF and start[1] >= 0xE0
+    return frame or start == b"ID3" or name.lower().endswith((".mp1", ".mp2", ".mp3"))

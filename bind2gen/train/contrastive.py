@@ -6,7 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import InputError
 from ..imagebind.model import ImageBindModel
+
+ALONE = (
+    "batch_size: wanted 2 pairs or more, of all processes together: the loss tells each apart from the others of its "
+    "batch, so one alone teaches nothing; where memory is short, keep the batch and set micro_batch = 1"
+)
 
 
 def info_nce(
@@ -23,7 +29,12 @@ def info_nce(
 
     Returns:
         Scalar loss.
+
+    Raises:
+        InputError: a batch of one, whose loss and gradient are 0 whatever the embeddings are.
     """
+    if len(queries) < 2:
+        raise InputError(ALONE)
     logits = scale * queries @ keys.T
     if positives is None:
         targets = torch.arange(len(queries), device=queries.device)

@@ -31,10 +31,9 @@ def read_metrics(run: str | Path) -> dict[str, list[tuple[int, float]]]:
             if number == len(lines):  # a killed run may end in half a line
                 break
             raise InputError(f"{path}, line {number}: wanted JSON, got {line[:40]!r}") from error
-        values = {f"eval/{name}": value for name, value in row.get("eval", {}).items()}
-        values |= {name: value for name, value in row.items() if isinstance(value, int | float)}
+        values = row | {f"eval/{name}": value for name, value in row.get("eval", {}).items()}
         for name, value in values.items():
-            if name not in NOT_CURVES:
+            if name not in NOT_CURVES and isinstance(value, int | float):  # null: a score that could not be told
                 series.setdefault(name, {})[row["step"]] = float(value)
     return {name: sorted(points.items()) for name, points in series.items()}
 

@@ -15,7 +15,7 @@ from ..adapter import EmbeddingAdapter
 from ..cli.files import check_out_folder
 from ..cli.reporting import one_line, quiet_libraries
 from ..embedding_files import load_embeddings
-from ..errors import Bind2GenError, ShapeError
+from ..errors import Bind2GenError, NonFiniteError, ShapeError
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # relative to the mean variance of the source
 FOLDS = 5
@@ -68,10 +68,12 @@ def fit_linear_map(
 
 
 def check_paired(what: str, source: torch.Tensor, target: torch.Tensor) -> None:
-    """Raises :class:`ShapeError` unless the two are matrices with as many rows."""
+    """Raises :class:`ShapeError` unless the two are matrices with as many rows, :class:`NonFiniteError` for NaN."""
     if source.ndim != 2 or target.ndim != 2 or len(source) != len(target):
         came = f"{tuple(source.shape)} and {tuple(target.shape)}"
         raise ShapeError(f"{what}: wanted paired embeddings (N, D1) and (N, D2), got {came}")
+    if not bool(source.isfinite().all() and target.isfinite().all()):
+        raise NonFiniteError(f"{what}: wanted finite embeddings, found NaN or infinity")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from ..errors import DependencyError, InputError
+from ..errors import DependencyError, InputError, NonFiniteError
 from .curves import plot_curves
 
 logger = logging.getLogger(__name__)
@@ -101,10 +101,14 @@ def train(
         folder: checkpoints, ``metrics.jsonl``, ``loop.json`` and ``curves.png`` go here; an existing checkpoint
             is resumed.
         evaluate: called with the module to judge every ``evaluate_every`` steps and at the end.
+
+    Raises:
+        NonFiniteError: the loss or its gradient is NaN or infinite, in every process at once. Neither the weights nor
+            the checkpoints have taken it in.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(model, config)
+    run = _Run(model, config, folder)
     accelerator = run.accelerator
     first = step_of(folder)
     if first:
@@ -122,7 +126,7 @@ def train(
             last = step + 1 == config.steps
             if step % config.log_every == 0 or last:
                 speed = round(seen / (time.monotonic() - started), 2)
-                _log(log, row() | {"samples_per_s": speed})
+                _log(log, row | {"samples_per_s": speed})
             due = last or (evaluate_every and (step + 1) % evaluate_every == 0)
             if evaluate is not None and main and due:
                 _log(log, {"step": step, "eval": run.judged_by(evaluate)})
@@ -136,8 +140,8 @@ def train(
 class _Run:
     """The model in training, with its optimiser, schedule and moving average."""
 
-    def __init__(self, model: torch.nn.Module, config: LoopConfig) -> None:
-        self.config = config
+    def __init__(self, model: torch.nn.Module, config: LoopConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
         # Precision is a process-wide setting there; autocast is per stage. Its scheduler would go one step a process.
         self.accelerator = Accelerator(mixed_precision="no", step_scheduler_with_optimizer=False)
         device = self.accelerator.device
@@ -158,23 +162,29 @@ class _Run:
             self.accelerator.register_for_checkpointing(self.average)
         self.result = self.model if self.average is None else self.average.module
 
-    def step(self, step: int, step_loss: StepLoss) -> Callable[[], dict[str, float]]:
-        """One step of the optimiser; gives what makes its row for the log (reading numbers waits for the GPU)."""
+    def step(self, step: int, step_loss: StepLoss) -> dict[str, float]:
+        """One step of the optimiser; gives its row for the log."""
         rng = np.random.default_rng([self.config.seed, step, self.accelerator.process_index])
         torch.manual_seed(int(rng.integers(2**31)))
         self.model.train()
         with self.half:
             loss, metrics = step_loss(step, rng)
         self.accelerator.backward(loss)
-        _average_gradients(self.model, self.accelerator)
+        loss = _averaged(loss.detach().float(), self.model, self.accelerator)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        row = {"step": step, "loss": loss.item(), "grad_norm": float(norm)}
+        if not all(map(math.isfinite, row.values())):
+            raise NonFiniteError(
+                f"{self.folder}: stopped at step {step}: the loss is {row['loss']}, the norm of its gradient "
+                f"{row['grad_norm']}; the checkpoint of step {step_of(self.folder)} is as it was. Look for extreme "
+                'inputs, or begin another run with a lower learning_rate or with precision = "no"'
+            )
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.accelerator.unwrap_model(self.model))
-        rate = self.schedule.get_last_lr()[0]
-        return lambda: {"step": step, "loss": loss.item(), "grad_norm": float(norm), "lr": rate} | metrics
+        return row | {"lr": self.schedule.get_last_lr()[0]} | metrics
 
     def judged_by(self, evaluate: Callable[[torch.nn.Module], dict[str, float]]) -> dict[str, float]:
         self.result.eval()
@@ -183,8 +193,15 @@ class _Run:
 
 
 def _log(log: TextIO, row: dict) -> None:
-    log.write(json.dumps(row) + "\n")
+    log.write(json.dumps(_told(row), allow_nan=False) + "\n")
     log.flush()
+
+
+def _told(value: Any) -> Any:
+    """JSON has no NaN: a score that cannot be told (the mean of nothing) becomes null."""
+    if isinstance(value, dict):
+        return {key: _told(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _averaging(decay: float) -> Callable[..., None]:
@@ -224,18 +241,23 @@ def _share_weights(model: torch.nn.Module, accelerator: Accelerator) -> None:
                 torch.distributed.broadcast(value, src=0)
 
 
-def _average_gradients(model: torch.nn.Module, accelerator: Accelerator) -> None:
-    """Mean over processes of every gradient; all processes take part for every trained parameter, used or not."""
+def _averaged(loss: torch.Tensor, model: torch.nn.Module, accelerator: Accelerator) -> torch.Tensor:
+    """Mean over processes of every gradient, and of the loss, which is given back: one that is not finite is so in all.
+
+    All processes take part for every trained parameter, used or not.
+    """
     if accelerator.num_processes == 1:
-        return
+        return loss
     trained = [p for p in model.parameters() if p.requires_grad]
     for p in trained:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    flat = torch.cat([p.grad.flatten() for p in trained])  # one message instead of hundreds
+    flat = torch.cat([loss.reshape(1), *(p.grad.flatten() for p in trained)])  # one message instead of hundreds
     torch.distributed.all_reduce(flat)
-    for p, grad in zip(trained, (flat / accelerator.num_processes).split([p.numel() for p in trained]), strict=True):
+    loss, *means = (flat / accelerator.num_processes).split([1, *(p.numel() for p in trained)])
+    for p, grad in zip(trained, means, strict=True):
         p.grad.copy_(grad.view_as(p))
+    return loss
 
 
 def _save(accelerator: Accelerator, folder: Path, step: int) -> None:

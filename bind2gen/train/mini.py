@@ -22,10 +22,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
+from ..errors import Bind2GenError
 from ..hosts.patch_autoencoder import PatchAutoencoder
 from ..imagebind.model import ImageBindModel
 from ..preprocess import depth, text, thermal
 from ..preprocess.audio import Waveform, transform
+from ..preprocess.sources import one_line
 from .align import TEMPERATURES, train_modality
 from .autoencoder import fit_autoencoder, train_decoder
 from .conditions import Conditions, conditions_of
@@ -283,17 +285,20 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.stage == "package" and options.to is None:
+        parser.error("package: --to FOLDER is missing")
     options.out.mkdir(parents=True, exist_ok=True)
     run = Run(options.data, options.out, options.start)
-    if options.stage == "package":
-        if options.to is None:
-            parser.error("package: --to FOLDER is missing")
-        from .mini_package import package
+    try:
+        if options.stage == "package":
+            from .mini_package import package
 
-        package(run, options.to)
-        return
-    config = load_stages("mini")[options.stage]
-    RUN_STAGE[options.stage](run, config=replace(config, steps=options.steps) if options.steps else config)
+            package(run, options.to)
+        else:
+            config = load_stages("mini")[options.stage]
+            RUN_STAGE[options.stage](run, config=replace(config, steps=options.steps or config.steps))
+    except Bind2GenError as error:
+        parser.exit(1, f"{parser.prog}: error: {one_line(error)}\n")
 
 
 if __name__ == "__main__":

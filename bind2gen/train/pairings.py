@@ -57,9 +57,11 @@ def paired(source: Source, anchors: Anchors) -> Callable[[np.random.Generator, i
     """Draws items, rare concepts lifted, each with a random picture of its concept.
 
     Raises:
-        InputError: there is no picture of some concept.
+        InputError: there is no picture of some concept, or there is but one concept: nothing to tell it apart from.
     """
     concepts = source.concepts()
+    if len(set(concepts)) < 2:
+        raise InputError(f"{source.modality}: wanted items of two concepts or more, got {sorted(set(concepts))}")
     rows = {name: np.flatnonzero(anchors.concepts == name) for name in set(concepts)}
     if missing := sorted(name for name, found in rows.items() if not len(found)):
         raise InputError(f"{source.modality}: wanted pictures of each concept to pair with, have none of {missing}")

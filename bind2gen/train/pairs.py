@@ -69,6 +69,10 @@ class PairSet(ABC):
         """
 
     @abstractmethod
+    def groups(self) -> Iterator[int]:
+        """What each pair's :attr:`Item.group` is, one by one; those that cannot be read are passed over."""
+
+    @abstractmethod
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """A shuffled pass over all pairs: (N,) int64, a permutation."""
 
@@ -122,6 +126,9 @@ class CsvPairs(PairSet):
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    def groups(self) -> Iterator[int]:
+        return iter(range(len(self)) if self._concepts is None else self._concepts)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         return rng.permutation(len(self))

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..errors import InputError
 from ..preprocess.sources import one_line
+from .contrastive import ALONE
 from .loop import LoopConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -130,8 +131,10 @@ class SchedulePart:
         """Steps for a data set of ``samples`` (replicas counted) on ``processes``; ``steps`` overrides the epochs.
 
         Raises:
-            InputError: the batch cannot be shared out evenly.
+            InputError: the batch is a single pair, or cannot be shared out evenly.
         """
+        if self.batch_size < 2:
+            raise InputError(ALONE)
         if self.batch_size % processes:
             raise InputError(
                 f"batch_size: wanted a multiple of the {processes} processes, got {self.batch_size}; "

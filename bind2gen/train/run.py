@@ -59,6 +59,7 @@ def train_recipe(
     with state.main_process_first():  # it counts the samples of shards, the others read its list
         folder.mkdir(parents=True, exist_ok=True)
         pairs = _pairs(recipe, data, folder)
+        _check_unlike(pairs, data)
     config = recipe.schedule.loop(len(pairs) * recipe.data.repeat, processes=state.num_processes, steps=steps)
     _check_same(recipe, len(pairs), config.steps, folder, write=state.is_main_process)
     model, processor = starting_model(recipe, init)
@@ -104,6 +105,17 @@ def _pairs(recipe: Recipe, data: Path, folder: Path | None) -> PairSet:
         buffer=recipe.data.shuffle_buffer,
         index=folder and folder / SHARDS_FILE,
     )
+
+
+def _check_unlike(pairs: PairSet, data: Path) -> None:
+    """Refuse pairs that all belong together: the loss has nothing to tell apart, and would train nothing to the end."""
+    groups = pairs.groups()
+    first = next(groups, None)
+    if all(group == first for group in groups):
+        raise InputError(
+            f"{data}: wanted pairs that differ, found {len(pairs)} that all belong together; give pairs of more "
+            'concepts, or set data.positives = "pair"'
+        )
 
 
 class Judge:

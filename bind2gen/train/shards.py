@@ -12,13 +12,15 @@ import json
 import os
 import tarfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..atomic import written_whole
-from ..errors import EmptyInputError, UnreadableError
+from ..errors import EmptyInputError, InputError, UnreadableError
 from ..modality import MODALITIES
 from ..preprocess.sources import one_line
 from .pairs import TRAIN_SPLIT, Item, NamedBytes, PairSet, concept_group, front_settings
@@ -135,6 +137,15 @@ class ShardPairs(PairSet):
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_contents": OrderedDict()}  # each worker process opens its own
+
+    def groups(self) -> Iterator[int]:
+        if not self.by_concept:
+            yield from range(len(self))
+            return
+        for number, path in enumerate(self.shards):
+            for key, sample in self._table(number):
+                with suppress(InputError):  # read() tells of it
+                    yield concept_group(self._notes(path, sample).get("concept"), key)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         shards = rng.permutation(len(self.shards))

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from bind2gen.errors import Bind2GenError, Bind2GenWarning
-from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.misplaced import meant_as
 from bind2gen.imagebind.processor import ImageBindProcessor
 
@@ -20,7 +19,7 @@ WAVE = np.zeros(16_000, dtype=np.float32)
 
 @pytest.fixture(scope="module")
 def processor() -> ImageBindProcessor:
-    return ImageBindProcessor.for_config(TINY())
+    return ImageBindProcessor()
 
 
 @pytest.mark.parametrize(

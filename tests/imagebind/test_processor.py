@@ -241,6 +241,26 @@ def test_wrong_settings_are_refused_by_name(tmp_path):
         ImageBindProcessor(image={"sise": 3})
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"audio": {"num_clips": 10**9}}, "AudioSettings: wanted num_clips of at most 10,000"),
+        ({"audio": {"sample_rate": 10**9}}, "wanted sample_rate of at most"),
+        ({"video": {"num_frames": 10**9}}, "wanted num_frames of at most 1,000"),
+        ({"imu": {"samples": 10**12}}, "wanted samples of at most 10,000,000"),
+        ({"image": {"size": 0.5}}, "ImageSettings: wanted size as int, got 0.5"),
+        ({"image": {"mean": None}}, "wanted mean as tuple.*got None"),
+        ({"image": {"std": [1, 1, float("nan")]}}, "wanted std as tuple"),
+        ({"audio": {"mean": "loud"}}, "wanted mean as float, got 'loud'"),
+        ({"depth": {"reference_width": True}}, "wanted reference_width as int . None, got True"),
+    ],
+)
+def test_absurd_settings_of_a_file_are_refused_before_they_are_used(settings, words):
+    """Each would end in an odd error, in hours of work or in terabytes."""
+    with pytest.raises(InputError, match=words):
+        ImageBindProcessor(**settings)
+
+
 def test_it_is_a_transformers_processor():
     processor = ImageBindProcessor()
     assert isinstance(processor, ProcessorMixin)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -21,7 +23,9 @@ from bind2gen.errors import (
     TooLargeError,
     UnreadableError,
 )
+from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.processor import ImageBindProcessor
+from bind2gen.preprocess.sound_files import read_waveform
 
 NAN = np.array([0.1, np.nan] * 8000, np.float32)
 TONE = np.sin(np.arange(16_000, dtype=np.float32) / 5)
@@ -43,6 +47,48 @@ def png(mode: str = "RGB", size: tuple[int, int] = (64, 64)) -> bytes:
 def wav(samples: np.ndarray, rate: int = 16_000, subtype: str = "FLOAT") -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format="WAV", subtype=subtype)
+    return buffer.getvalue()
+
+
+def sound(form: str, subtype: str, seconds: float = 0.5) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.5 * np.resize(TONE, int(16_000 * seconds)), 16_000, format=form, subtype=subtype)
+    return buffer.getvalue()
+
+
+def film(codec: str = "mpeg4") -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width = stream.height = 32
+        for grey in (20, 120, 220):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), grey, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def motion(peak: float = 1.0) -> np.ndarray:
+    samples = np.random.default_rng(0).normal(0, 0.3, (6, 200))
+    samples[2] += 9.8
+    samples[3, 100] = peak
+    return samples
+
+
+def arrays(**values: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **values)
+    return buffer.getvalue()
+
+
+def replaced(content: bytes, old: bytes, new: bytes) -> bytes:
+    assert old in content
+    return content.replace(old, new)
+
+
+def npy(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
     return buffer.getvalue()
 
 
@@ -89,6 +135,30 @@ FILES = [
     ("video", "empty.mp4", b"", EmptyInputError),
     ("video", "prose.mp4", b"this is no video\n" * 40, UnreadableError),
     ("video", "sound.wav", wav(TONE), UnreadableError),
+    ("audio", "frames.mp3", sound("MP3", "MPEG_LAYER_III")[:400] + bytes(4000), UnreadableError),
+    (
+        "audio",
+        "peak.caf",
+        replaced(sound("CAF", "FLOAT"), b"peak\0\0\0\0\0\0\0\x10", b"peak\0\0\0\0\0\0\0\xac"),
+        UnreadableError,
+    ),
+    (
+        "video",
+        "codec.mp4",
+        replaced(replaced(film(), b"mp4v", b"zzzz"), b"\x20\x11\0\0", b"\xff\x11\0\0"),
+        UnreadableError,
+    ),
+    ("imu", "missing.csv", None, UnreadableError),
+    ("imu", "header.npy", b"\x93NUMPY\x01\0\x40\0{'descr': '<f4', 'shape': (6, (((".ljust(74), UnreadableError),
+    (
+        "imu",
+        "deflated.npz",
+        bytes(b ^ 255 * (90 < i < 110) for i, b in enumerate(arrays(samples=motion()))),
+        UnreadableError,
+    ),
+    ("imu", "directory.npz", replaced(arrays(samples=motion()), b"PK\x01\x02", b"PK\x01\x01"), UnreadableError),
+    ("imu", "peak.npz", arrays(samples=motion(1e300), rate=100.0), InputError),
+    ("imu", "infinite.npz", arrays(samples=motion(np.inf), rate=100.0), NonFiniteError),
     ("video", "box.mp4", struct.pack(">I4s", 24, b"ftyp") + b"isom\0\0\2\0isomiso2", UnreadableError),
 ]
 
@@ -154,7 +224,8 @@ def processor() -> ImageBindProcessor:
 
 
 @pytest.mark.parametrize(("argument", "name", "content", "error"), FILES, ids=[f"{a}-{ascii(n)}" for a, n, *_ in FILES])
-def test_bad_files(tmp_path: Path, processor, argument, name, content, error):
+def test_bad_files(tmp_path: Path, processor, capfd, argument, name, content, error):
+    """One line from us, and not a word from the libraries below."""
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -164,6 +235,7 @@ def test_bad_files(tmp_path: Path, processor, argument, name, content, error):
     assert " ".join(name.split()) in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(error, match=r"\[1\]"):
         processor(**{argument: [_good(argument), path]})
+    assert capfd.readouterr().err == ""
 
 
 def _good(argument: str):
@@ -171,6 +243,7 @@ def _good(argument: str):
         "audio": (TONE, 16_000),
         "images": np.zeros((8, 8, 3), np.uint8),
         "video": (np.zeros((60, 8, 8, 3), np.uint8), 25),
+        "imu": (np.tile(motion(), 10), 100.0),
     }[argument]
 
 
@@ -194,3 +267,78 @@ def test_nothing_at_all_is_refused(processor):
         processor()
     with pytest.raises(InputError, match="return_tensors"):
         processor(text="a dog", return_tensors="tf")
+
+
+# ---- what may be damaged, and what may not ----
+
+
+@pytest.mark.parametrize("channels", [2, 8, 16])
+def test_sounds_of_many_channels_are_read_exactly(tmp_path, channels):
+    """By FFmpeg; past the eighth channel its planes lie elsewhere, where PyAV does not look."""
+    samples = np.random.default_rng(channels).integers(-9000, 9000, (500, channels), np.int16)
+    with av.open(tmp_path / "many.mkv", "w") as container:
+        stream = container.add_stream(
+            "pcm_s16le", rate=16_000, layout={2: "stereo", 8: "7.1", 16: "hexadecagonal"}[channels]
+        )
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=stream.layout.name)
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    read = read_waveform(tmp_path / "many.mkv", 10.0)
+    assert np.array_equal(read.samples.numpy() * 32_768, samples.T)
+
+
+def test_mp3_is_what_libsndfile_makes_of_it_and_survives_a_damaged_frame(tmp_path, capfd):
+    whole, path = sound("MP3", "MPEG_LAYER_III", 4.0), tmp_path / "sound.mp3"
+    path.write_bytes(whole)
+    wanted = soundfile.read(io.BytesIO(whole), dtype="float32")[0]
+    read = read_waveform(path, 60.0)
+    assert read.samples.shape == (1, len(wanted)) and np.abs(read.samples[0].numpy() - wanted).max() < 1e-4
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2 : len(whole) // 2 + 100] = bytes(100)  # a frame or two of 36 ms
+    path.write_bytes(damaged)
+    assert abs(read_waveform(path, 60.0).samples.shape[1] - len(wanted)) < 0.2 * 16_000
+    assert capfd.readouterr().err == ""
+
+
+SEEDS = {
+    "a.wav": ("audio", wav(TONE[:4000], subtype="PCM_16")),
+    "b.wav": ("audio", wav(TONE[:4000], subtype="DOUBLE")),
+    "a.flac": ("audio", sound("FLAC", "PCM_16", 0.3)),
+    "a.mp3": ("audio", sound("MP3", "MPEG_LAYER_III", 0.3)),
+    "a.caf": ("audio", sound("CAF", "FLOAT", 0.3)),
+    "a.png": ("images", png(size=(24, 24))),
+    "a.tiff": ("images", deep_tiff(0.5)),
+    "a.mp4": ("video", film()),
+    "a.npy": ("depth", npy(np.ones((8, 8), np.float32))),
+    "a.npz": ("imu", arrays(samples=motion(), rate=100.0)),
+    "a.csv": ("imu", "\n".join(["t,ax,ay,az,gx,gy,gz", *(f"{i / 100},0,0,9.8,{i},0,0" for i in range(50))]).encode()),
+}
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """Some bytes changed, taken out, put in, or the end cut off; the front more often than the rest."""
+    place = int(rng.integers(min(len(content), 96) if rng.random() < 0.6 else len(content)))
+    noise = rng.integers(256, size=rng.integers(1, 9), dtype=np.uint8).tobytes()
+    kind = rng.integers(4)
+    if kind == 3:
+        return content[: place + 1]
+    return content[:place] + noise * int(kind < 2) + content[place + len(noise) * int(kind != 1) :]
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_damaged_files_are_refused_or_give_finite_numbers(tmp_path, capfd, name):
+    argument, content = SEEDS[name]
+    processor = ImageBindProcessor.for_config(TINY(["image", "audio", "depth", "imu"]))
+    rng, path = np.random.default_rng(5), tmp_path / name
+    for _ in range(25):
+        path.write_bytes(mutated(content, rng))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                made = processor(**{argument: path})
+            except Bind2GenError as error:
+                assert "\n" not in str(error)
+                continue
+        assert all(bool(value.isfinite().all()) for value in made.values())
+    assert capfd.readouterr().err == ""

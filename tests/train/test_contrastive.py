@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bind2gen.errors import InputError
 from bind2gen.train.contrastive import info_nce, zero_shot_accuracy
 from bind2gen.train.towers import balanced_weights, caption_matches, rank_one
 
@@ -36,6 +37,12 @@ def test_two_of_a_kind_are_not_pushed_apart():
     k = unit(1, 8, seed=1).repeat(2, 1)
     info_nce(q, k, 10.0, torch.ones(2, 2, dtype=torch.bool)).backward()
     assert q.grad.abs().max() < 1e-6
+
+
+def test_a_batch_of_one_is_refused():
+    """Its loss is 0 and so is its gradient: a run would go through to the end and train nothing."""
+    with pytest.raises(InputError, match="wanted 2 pairs or more, of all processes together.*micro_batch = 1"):
+        info_nce(unit(1, 8), unit(1, 8, seed=1), 10.0)
 
 
 def test_balanced_weights_lift_the_rare_and_drop_the_background():

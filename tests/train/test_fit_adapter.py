@@ -7,7 +7,7 @@ import torch
 
 from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.embedding_files import EmbeddingSet, save_embeddings
-from bind2gen.errors import ShapeError
+from bind2gen.errors import NonFiniteError, ShapeError
 from bind2gen.train.fit_adapter import RIDGES, fit_linear_map, main, ridge_map
 
 
@@ -69,3 +69,12 @@ def test_the_command_says_what_it_lacks(made, tmp_path, capsys):
 def test_unpaired_embeddings_are_refused():
     with pytest.raises(ShapeError, match="paired"):
         ridge_map(draw(0, 5, 4), draw(0, 6, 4), 0.1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_map_is_fitted_on_what_is_not_finite(value):
+    source, target = draw(0, 60, 4), draw(1, 60, 4)
+    source[3, 2] = value
+    for pair in ((source, target), (target, source)):
+        with pytest.raises(NonFiniteError, match="wanted finite embeddings, found NaN or infinity"):
+            fit_linear_map(*pair, torch.arange(60))

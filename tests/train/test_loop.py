@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from bind2gen.errors import InputError
-from bind2gen.train.loop import LoopConfig, learning_rate_factor, train, weights_of
+from bind2gen.errors import InputError, NonFiniteError
+from bind2gen.train.curves import read_metrics
+from bind2gen.train.loop import LoopConfig, _averaged, learning_rate_factor, step_of, train, weights_of
 
 CONFIG = LoopConfig(
     steps=8, batch_size=4, learning_rate=1e-2, warmup_steps=2, ema_decay=0.9, precision="no", save_every=3, log_every=1
@@ -80,3 +86,56 @@ def test_the_moving_average_forgets_the_start(tmp_path):
     average = train(model, step_loss, config, tmp_path)
     # The plain average would keep 0.9999 ** 59 of the start: 994.
     assert 1.0 < average.weight.item() < 5.0
+
+
+def spoilt(model: nn.Module, what: str, at: int):
+    """A step's loss is NaN or infinite, or it is finite and its gradient is not (a square root at 0)."""
+    whole = loss_of(model)
+
+    def step_loss(step: int, rng: np.random.Generator):
+        loss, _ = whole(step, rng)
+        if step == at:
+            loss = {"nan": loss * math.nan, "inf": loss + math.inf, "gradient": (loss * 0).sqrt()}[what]
+        return loss, {}
+
+    return step_loss
+
+
+@pytest.mark.parametrize("what", ["nan", "inf", "gradient"])
+def test_what_is_not_finite_stops_the_run_before_it_reaches_weights_or_checkpoints(tmp_path, what):
+    config, straight = replace(CONFIG, precision="bf16"), fresh_model()
+    train(straight, loss_of(straight), config, tmp_path / "straight")
+    model, folder = fresh_model(), tmp_path / "stopped"
+    with pytest.raises(NonFiniteError, match="stopped at step 7: .* the checkpoint of step 6 is as it was"):
+        train(model, spoilt(model, what, 7), config, folder)
+    assert all(bool(value.isfinite().all()) for value in model.parameters()) and step_of(folder) == 6
+    text = (folder / "metrics.jsonl").read_text()
+    assert len(text.splitlines()) == 7 and "NaN" not in text and "Infinity" not in text
+    resumed = fresh_model()
+    train(resumed, loss_of(resumed), config, folder)  # its cause has gone: the run ends as if it had not been
+    wanted, got = weights_of(tmp_path / "straight"), weights_of(folder)
+    assert all(torch.equal(value, got[name]) for name, value in wanted.items())
+
+
+def test_one_process_with_a_loss_that_is_not_finite_stops_all(monkeypatch):
+    """The loss goes where the gradients go, so every process sees the same numbers and none waits for another."""
+    model = nn.Linear(2, 1)
+    model(torch.ones(1, 2)).sum().backward()
+    theirs = torch.cat([torch.tensor([math.inf]), torch.ones(3)])  # loss, weight, bias of the other process
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.add_(theirs))
+    mean = _averaged(torch.tensor(2.0), model, SimpleNamespace(num_processes=2))
+    assert math.isinf(mean) and model.weight.grad.tolist() == [[1.0, 1.0]] and model.bias.grad.tolist() == [1.0]
+
+
+def test_a_score_that_cannot_be_told_is_null_in_the_log(tmp_path):
+    model = fresh_model()
+    scores = iter([math.nan, 0.5, math.inf])
+    config = replace(CONFIG, steps=3)
+    train(model, loss_of(model), config, tmp_path, evaluate=lambda m: {"score": next(scores)}, evaluate_every=1)
+
+    def refused(constant: str):
+        raise AssertionError(f"{constant} is no JSON")
+
+    rows = [json.loads(line, parse_constant=refused) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["eval"]["score"] for row in rows if "eval" in row] == [None, 0.5, None]
+    assert read_metrics(tmp_path)["eval/score"] == [(1, 0.5)]

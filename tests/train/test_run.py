@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,9 +230,13 @@ def test_openclip_weights_start_a_run(tmp_path, recipe, monkeypatch):
         ("a file", "wanted a folder to write to, this is a file"),
         ("unreadable", "wanted at most 100 unreadable samples, met no readable one"),
         ("front", "thermal.polarity"),
+        ("alone", "batch_size: wanted 2 pairs or more, of all processes together"),
+        ("one pair", "wanted pairs that differ, found 1 that all belong together"),
+        ("one concept", "wanted pairs that differ, found 4 that all belong together; give pairs of more concepts"),
+        ("nan", "stopped at step 1: the loss is nan"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, recipe, init, csv_folder, capsys, case, words):
+def test_mistakes_are_one_line(tmp_path, recipe, init, csv_folder, capsys, monkeypatch, case, words):
     data, out, weights = csv_folder(2), tmp_path / "out", str(init)
     if case == "no recipe":
         recipe = tmp_path / "nowhere.toml"
@@ -254,6 +259,18 @@ def test_mistakes_are_one_line(tmp_path, recipe, init, csv_folder, capsys, case,
     elif case == "front":
         recipe.write_text(RECIPE.replace("workers = 0", "workers = 0\nfront = { polarity = 'cold' }"))
         words = "polarity"
+    elif case == "alone":
+        recipe.write_text(RECIPE.replace("batch_size = 4", "batch_size = 1"))
+    elif case == "one pair":
+        data = csv_folder(1, name="single")
+    elif case == "one concept":
+        recipe.write_text(RECIPE.replace("workers = 0", 'workers = 0\npositives = "concept"'))
+        data = csv_folder(4, name="alike")
+        (data / "pairs.csv").write_text((data / "pairs.csv").read_text("utf-8-sig").replace(",odd,", ",even,"))
+    elif case == "nan":
+        whole = Batches.at
+        spoilt = lambda self, step: replace(whole(self, step), anchors=whole(self, step).anchors / (step != 1))  # noqa: E731
+        monkeypatch.setattr(Batches, "at", spoilt)
     assert main(arguments(recipe, data, out, *(["--init", weights] if weights else []))) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(lines) == 1 and lines[0].startswith("bind2gen.train: error: ") and words in lines[0], lines

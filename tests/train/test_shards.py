@@ -53,6 +53,7 @@ def test_groups_captions_splits_and_settings(write_shard):
     assert test.read(0).anchor == "a cup" and test.read(0).settings == {"depth": {"fx": 500}}
     assert train.read(0).anchor == "a plate" and train.read(0).input.getvalue() == b"2"
     assert test.read(0).group != train.read(0).group
+    assert list(train.groups()) == [train.read(0).group]
 
 
 def test_counts_are_remembered_until_a_shard_changes(tmp_path, shard_folder, write_shard, monkeypatch):

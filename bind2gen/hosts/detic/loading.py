@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ...errors import CheckpointError, InputError
+from ...imagebind.agreement import NOT_OF_ONE, build_on_meta, compare, listed
 from ...imagebind.weights import open_tensors
 from .config import VARIANTS, DeticConfig
 from .model import DeticModel
@@ -24,7 +25,7 @@ EXTRA = re.compile(
     r"|backbone\.bottom_up\.base\.fc\.(weight|bias)"
 )
 BODY = "backbone.bottom_up."
-NAMED_AT_MOST = 5  # keys listed in an error
+AGAIN = "the file is damaged or of another version, download it again from Detic's model zoo"
 # Under these names pickles of NumPy 1 and 2 rebuild arrays; they hold numbers, never code.
 _NUMPY_SAFE: list[tuple[object, str]] = [
     *((np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
@@ -73,11 +74,15 @@ def model_from_tensors(
     kept = {key: value for key, value in tensors.items() if not EXTRA.fullmatch(key)}
     if config is None:
         config = config_of({key: tuple(value.shape) for key, value in kept.items()}, where=where)
-    with torch.device("meta"):
-        model = DeticModel(config)
+        advice = AGAIN
+    else:
+        advice = NOT_OF_ONE
+    model = build_on_meta(lambda: DeticModel(config), len(kept), config.to_dict(), where)
     wanted = model.state_dict()
     counters = {key for key in wanted if EXTRA.fullmatch(key)}
-    _compare({k: tuple(v.shape) for k, v in wanted.items() if k not in counters}, kept, where)
+    compare({key: value for key, value in wanted.items() if key not in counters}, kept, where, advice)
+    if wrong := [key for key, value in kept.items() if not value.is_floating_point()]:
+        raise CheckpointError(f"{where}: wanted floating point values, got others in {listed(wrong)}; {advice}")
     target = torch.device(device or "cpu")
     # A copy, so that the file may go away.
     state = {key: value.to(device=target, dtype=dtype or torch.float32, copy=True) for key, value in kept.items()}
@@ -99,7 +104,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], *, where: str) -> DeticConf
             raise
         raise CheckpointError(
             f"{where}: weights of another model, not of a Detic with a CenterNet2 cascade (looked for {error}); wanted "
-            f"one of {', '.join(VARIANTS)} of Detic's model zoo; keys are {_listed(list(shapes))}"
+            f"one of {', '.join(VARIANTS)} of Detic's model zoo; keys are {listed(list(shapes))}"
         ) from error
     return config
 
@@ -144,24 +149,6 @@ def _heads_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
 def _count(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
     """How many numbered parts follow a prefix."""
     return len({key[len(prefix) :].split(".")[0] for key in shapes if key.startswith(prefix)})
-
-
-def _compare(wanted: Mapping[str, tuple[int, ...]], came: Mapping[str, torch.Tensor], where: str) -> None:
-    again = "; the file is damaged or of another version, download it again from Detic's model zoo"
-    if missing := [key for key in wanted if key not in came]:
-        raise CheckpointError(f"{where}: {len(missing)} parameters missing: {_listed(missing)}{again}")
-    if unknown := [key for key in came if key not in wanted]:
-        raise CheckpointError(f"{where}: {len(unknown)} keys that Detic has no place for: {_listed(unknown)}{again}")
-    for key, shape in wanted.items():
-        if tuple(came[key].shape) != shape:
-            raise CheckpointError(f"{where}: {key}: wanted shape {shape}, got {tuple(came[key].shape)}{again}")
-        if not came[key].is_floating_point():
-            raise CheckpointError(f"{where}: {key}: wanted floating point values, got {came[key].dtype}{again}")
-
-
-def _listed(keys: list[str]) -> str:
-    shown = ", ".join(keys[:NAMED_AT_MOST])
-    return shown + (f" and {len(keys) - NAMED_AT_MOST} more" if len(keys) > NAMED_AT_MOST else "")
 
 
 def _official_tensors(path: Path) -> Mapping[str, torch.Tensor]:

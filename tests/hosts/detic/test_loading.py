@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 
 import detic_cases as cases
@@ -158,4 +159,22 @@ def test_folders_that_hold_something_else_are_refused(tmp_path):
         DeticDetector.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="damaged"):
+        DeticDetector.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("depths", [10**6, 1, 1, 1], r"far more parameters .* its largest number is depths.0 = 1e\+06"),
+        ("fc_width", 10**8, r"wanted shape \(100000000,"),
+        ("widths", [10**30] * 4, "config.json describes no network|wanted"),
+        ("short_side", 10**9, "short_side of at most 20,000"),
+        ("pixel_mean", [1, 2], "wanted pixel_mean as tuple"),
+    ],
+)
+def test_a_config_is_held_against_the_weights_before_it_is_built(tmp_path, key, value, words):
+    cases.toy_detector().save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | {key: value}))
+    with pytest.raises(CheckpointError, match=words):
         DeticDetector.from_pretrained(tmp_path)
