@@ -11,7 +11,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,7 @@ class Calibration:
         temperature: of a softmax over cosines, such as ``RescoringSettings.temperature``.
         thresholds: label -> score, of prompts that have one of their own.
         background: (K, D) class vectors of what is no prompt, or None.
+        known_text: ``ClassPrompter.known_text`` of the encoder that the prompts come from, or None.
 
     Raises:
         InputError, ShapeError, NonFiniteError: values out of range.
@@ -75,9 +76,11 @@ class Calibration:
     temperature: float = 1.0
     thresholds: Mapping[str, float] = field(default_factory=dict)
     background: torch.Tensor | None = None
+    known_text: float | None = None
 
     def __post_init__(self) -> None:
         numbers = {"threshold": self.threshold, "temperature": self.temperature, **dict(self.thresholds)}
+        numbers |= {} if self.known_text is None else {"known_text": self.known_text}
         for name, value in numbers.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise InputError(f"Calibration: wanted {name} as a finite number, got {value!r}")
@@ -112,6 +115,8 @@ class Calibration:
             wanted, came = prompts.embeds.shape[1], self.background.shape[1]
             raise ShapeError(f"Calibration: wanted a background of width {wanted} like the prompts, got {came}")
         found = detector.detect(encoded, prompts.embeds, labels=prompts.labels, threshold=limits, **options)
+        if prompts.words is not None:
+            found = replace(found, understood=tuple(dict(words) for words in prompts.words))
         if self.background is None or not len(found):
             return found
         # Apart from the prompts: a detector that lets classes compete, or stops at a number of boxes, must not
@@ -131,7 +136,7 @@ class Calibration:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         values = {"threshold": self.threshold, "temperature": self.temperature, "thresholds": dict(self.thresholds)}
-        values["background"] = self.background is not None
+        values |= {"background": self.background is not None, "known_text": self.known_text}
         if self.background is not None:
             with written_whole(folder / BACKGROUND) as temporary:
                 save_file({"background": self.background.contiguous()}, temporary)

@@ -8,6 +8,7 @@ compared, added and subtracted.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,19 +20,17 @@ import torch
 from .adapter import EmbeddingAdapter
 from .arithmetic import normalize
 from .class_map import ClassMap
-from .errors import HostError, InputError, ShapeError
+from .errors import Bind2GenWarning, HostError, InputError, ShapeError
 from .imagebind.embedding import embed_inputs
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
 from .prompt_inputs import MixedPrompt, input_name, listed
 from .text_towers import EncoderText
-from .vocabulary import Vocabulary, embed_names
+from .vocabulary import TEMPERATURE, TOP_WORDS, Vocabulary, embed_names, mixture, nearest_words
 
 # map: a learned map; words: a blend of the detector's own vectors of the nearest words; rescoring: the encoder's own
 # space, near images; joint: the same less the mean image, for a detector trained in the encoder's space (the bundled).
 ROUTES = ("map", "words", "rescoring", "joint")
-TOP_WORDS = 5  # that share a prompt
-TEMPERATURE = 0.05  # of ImageBind's audio training (paper, appendix B)
 SAME_SOUND = 0.99  # cosine of directions: of other silence and noise nearly all exceed it, of recordings of things few
 # Cosine of directions with the nearest word under which a prompt is like none of them. Of the bundled model 10 % of 214
 # held-out sounds of its 17 things lie below or are ``nothing`` (5 % of those named right), 40 % of 742 sounds of other
@@ -79,6 +78,8 @@ class ClassPrompter:
         templates: texts around the vocabulary's words for the encoder.
         word_embeds: (C, D) the encoder's embeddings of these words, where they are at hand (see the property of that
             name); default is to make them when first needed.
+        known_text: in ``words``, the cosine of a text with its nearest word below which the text counts as unknown: it
+            gets the nearest words all the same, with a warning. None never warns. It depends on the encoder.
         top_words: how many share a prompt in ``words``.
         temperature: of their softmax over cosines; smaller is more decided.
         nothing: names and encoder's embeddings of sounds that no thing makes, see
@@ -103,8 +104,9 @@ class ClassPrompter:
         top_words: int = TOP_WORDS,
         temperature: float = TEMPERATURE,
         nothing: Vocabulary | None = None,
+        known_text: float | None = None,
     ) -> None:
-        self.nothing = nothing
+        self.nothing, self.known_text = nothing, known_text
         self.encoder, self.processor, self.route = encoder, processor, route
         self.vocabulary, self.class_map, self.adapter = vocabulary, class_map, adapter
         self.templates, self.top_words, self.temperature = tuple(templates), top_words, temperature
@@ -159,7 +161,10 @@ class ClassPrompter:
         rows = []
         if plain:
             embeds = embed_inputs(self.encoder, self.processor, plain, sampling_rate=sampling_rate)
-            rows = [self._directions(name, value, route) for name, value in embeds.items()]
+            directions = {name: self._directions(name, value, route) for name, value in embeds.items()}
+            if route == "words" and "text" in directions:
+                self._warn_of_unknown(plain["text"], directions["text"])
+            rows = list(directions.values())
         rows += [self._mixture(prompt, route, sampling_rate) for prompt in mixtures]
         return self._finished(torch.cat(rows), names, route)
 
@@ -242,15 +247,30 @@ class ClassPrompter:
 
     def _blended(self, directions: torch.Tensor) -> tuple[torch.Tensor, tuple[Words, ...], tuple[float, ...]]:
         """The detector's vectors of the nearest words in their mixture, these words with their shares, and cosines."""
-        words = normalize(self._directions("text", self.word_embeds, "words"))
-        places, shares = nearest_words(directions, words, self.top_words, self.temperature)
+        places, shares = nearest_words(directions, self._word_directions, self.top_words, self.temperature)
         names = self.vocabulary.names
         told = tuple(
             tuple((names[i], share) for i, share in zip(row, part, strict=True))
             for row, part in zip(places.tolist(), shares.tolist(), strict=True)
         )
-        likeness = (normalize(directions) * words[places[:, 0]]).sum(1)
+        likeness = (normalize(directions) * self._word_directions[places[:, 0]]).sum(1)
         return mixture(self.vocabulary.vectors, places, shares), told, tuple(likeness.tolist())
+
+    @cached_property
+    def _word_directions(self) -> torch.Tensor:
+        return normalize(self._directions("text", self.word_embeds, "words"))
+
+    def _warn_of_unknown(self, texts: Sequence[str], directions: torch.Tensor) -> None:
+        nearest = (normalize(directions) @ self._word_directions.T).max(1)
+        far = [] if self.known_text is None else (nearest.values < self.known_text).nonzero()[:, 0].tolist()
+        taken = [f"{texts[i]!r} (nearest: {self.vocabulary.names[nearest.indices[i]]})" for i in far]
+        if taken:
+            warnings.warn(
+                f"text: not among the {len(self.vocabulary)} words that the detector knows: {', '.join(taken)}; "
+                "boxes are of the nearest words",
+                Bind2GenWarning,
+                stacklevel=3,
+            )
 
     # ---- checks ----
 
@@ -268,27 +288,6 @@ class ClassPrompter:
         for name, (part, key) in parts.items():
             if part is not None and part.config[key] != width:
                 raise HostError(f"{name}: made for embeddings of width {part.config[key]}, the encoder's are {width}")
-
-
-def nearest_words(
-    directions: torch.Tensor, words: torch.Tensor, top_words: int = TOP_WORDS, temperature: float = TEMPERATURE
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Softmax over the cosines of the nearest words.
-
-    Args:
-        directions: (N, D) of prompts.
-        words: (C, D) unit-norm directions of the vocabulary's words.
-
-    Returns:
-        places (N, k) of the k = min(top_words, C) nearest words, the nearest first, and their shares (N, k); sum 1.
-    """
-    nearest = (normalize(directions) @ words.T).topk(min(top_words, len(words)), dim=1)
-    return nearest.indices, (nearest.values / temperature).softmax(1)
-
-
-def mixture(vectors: torch.Tensor, places: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """(N, D) unit norm of the vectors (C, D) at ``places`` (N, k) by their shares (N, k)."""
-    return normalize((shares[..., None] * vectors[places]).sum(1))
 
 
 def _checked_labels(labels: Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:

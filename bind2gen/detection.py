@@ -17,10 +17,10 @@ from .class_prompts import ClassPrompter, ClassPrompts
 from .errors import CheckpointError, HostError
 from .hosts.detections import Detections, Detector
 from .hosts.detic.detector import DeticDetector
-from .hosts.detic.image import load_picture
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
 from .preprocess.frames import frames_of
+from .preprocess.image import upright
 from .timeline import embed_timeline
 from .vocabulary import Vocabulary
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 DETECTOR_PART = "detector"  # folder of a saved pipeline
 # In it, with the encoder's embeddings of them: the words that it was trained with, and sounds that no thing makes.
 WORDS_FILE, NOTHING_FILE = "words.npz", "nothing.npz"
+SCORES_FILE = "scores.json"  # what it was measured to find
 DEFAULT_THRESHOLD = 0.5  # Detic's demo
 
 
@@ -101,19 +102,20 @@ class ImageBindDetectionPipeline:
             folder, subfolder="imagebind", modalities=towers, dtype=torch.float32
         ).to(device)
         part = folder / DETECTOR_PART
+        known = Calibration.load(part) if (part / SETTINGS).is_file() else None
         prompter = own_prompter(
             encoder.eval(),
             ImageBindProcessor.from_pretrained(folder, subfolder="processor"),
             EmbeddingAdapter.from_pretrained(folder / "adapter").float(),
             part,
+            known and known.known_text,
         )
-        known = Calibration.load(part) if (part / SETTINGS).is_file() else None
         detector = DeticDetector.from_pretrained(part, device=device, dtype=torch.float32)
         return cls(detector, prompter, calibration=known)
 
     def encode_image(self, image: Any) -> Any:
         """All that does not depend on prompts, for :meth:`find`; ``image`` as of :meth:`__call__`."""
-        return self.detector.encode_image(load_picture(image))
+        return self.detector.encode_image(upright(image))
 
     def prompts(self, **inputs: Any) -> ClassPrompts:
         """Class vectors of prompts; arguments as of :meth:`ClassPrompter.class_embeddings`."""
@@ -199,7 +201,11 @@ class ImageBindDetectionPipeline:
 
 
 def own_prompter(
-    encoder: ImageBindModel, processor: ImageBindProcessor, adapter: EmbeddingAdapter, part: Path
+    encoder: ImageBindModel,
+    processor: ImageBindProcessor,
+    adapter: EmbeddingAdapter,
+    part: Path,
+    known_text: float | None = None,
 ) -> ClassPrompter:
     """For a detector in the encoder's own space: class vectors of its words lie where the words' embeddings do."""
     nothing = Vocabulary.from_file(part / NOTHING_FILE) if (part / NOTHING_FILE).is_file() else None
@@ -209,5 +215,6 @@ def own_prompter(
     known = Vocabulary.from_file(part / WORDS_FILE)
     vocabulary = Vocabulary(known.names, joint.from_embeds({"text": known.vectors}).embeds, known.source)
     return ClassPrompter(
-        encoder, processor, vocabulary=vocabulary, word_embeds=known.vectors, adapter=adapter, nothing=nothing
-    )
+        encoder, processor, vocabulary=vocabulary, word_embeds=known.vectors, adapter=adapter, nothing=nothing,
+        known_text=known_text,
+    )  # fmt: skip

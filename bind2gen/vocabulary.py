@@ -19,6 +19,8 @@ from .errors import Bind2GenError, EmptyInputError, InputError, NonFiniteError, 
 
 EmbedTexts = Callable[[list[str]], torch.Tensor]  # N texts -> (N, D)
 BATCH = 128  # texts at a time
+TOP_WORDS = 5  # that share a prompt
+TEMPERATURE = 0.05  # of ImageBind's audio training (paper, appendix B)
 # Released class vectors of Detic (facebookresearch/Detic, datasets/metadata) and the file of names beside them.
 # COCO's names come with torchvision; those of Open Images are in its challenge's csv.
 NAME_FILES = {"lvis_v1": "lvis_v1_train_cat_info.json", "o365": "Objects365_names_fix.csv"}
@@ -152,6 +154,27 @@ def embed_names(
         if progress is not None:
             progress(len(batch))
     return normalize(torch.cat(parts).unflatten(0, (len(names), len(templates))).mean(1))
+
+
+def nearest_words(
+    directions: torch.Tensor, words: torch.Tensor, top_words: int = TOP_WORDS, temperature: float = TEMPERATURE
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Softmax over the cosines of the nearest words.
+
+    Args:
+        directions: (N, D) of prompts.
+        words: (C, D) unit-norm directions of the vocabulary's words.
+
+    Returns:
+        places (N, k) of the k = min(top_words, C) nearest words, the nearest first, and their shares (N, k); sum 1.
+    """
+    nearest = (normalize(directions) @ words.T).topk(min(top_words, len(words)), dim=1)
+    return nearest.indices, (nearest.values / temperature).softmax(1)
+
+
+def mixture(vectors: torch.Tensor, places: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """(N, D) unit norm of the vectors (C, D) at ``places`` (N, k) by their shares (N, k)."""
+    return normalize((shares[..., None] * vectors[places]).sum(1))
 
 
 def read_names(path: str | os.PathLike[str]) -> list[str]:

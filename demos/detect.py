@@ -42,7 +42,7 @@ def add(studio: DetectionStudio, kept: VisitorFiles) -> None:
             )  # fmt: skip
             _examples(picture, [first, *more], words)
             find, stop = parts.buttons("Find")
-            gr.Markdown(parts.bounds(studio.limits), elem_classes="b2g-quiet")
+            gr.Markdown(f"{studio.note} {parts.bounds(studio.limits)}", elem_classes="b2g-quiet")
         with gr.Column(scale=6, min_width=320):
             stage = gr.HTML(parts.stage([], empty=EMPTY), padding=False, elem_id="boxes")
             threshold = gr.Slider(

@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.ops import box_iou
 
 from bind2gen.bundled import bundled_path, example_sounds
+from bind2gen.calibration import Calibration
 from bind2gen.class_prompts import FAR
 from bind2gen.detection import ImageBindDetectionPipeline
 from bind2gen.errors import Bind2GenWarning, HostError
@@ -181,6 +182,13 @@ def test_the_detector_understands_every_example_sound_and_word(detection, name):
         assert prompts.words[0][0][0] == concept and prompts.likeness[0] > FAR
 
 
+def test_a_word_that_the_detector_does_not_know_is_warned_of_and_told(detection):
+    picture = SCENES / "three.webp"
+    with pytest.warns(Bind2GenWarning, match="text: not among the 17 words that the detector knows: 'a unicorn'"):
+        found = detection(picture, text=["a unicorn", "a clock"])
+    assert found.understood[1]["clock"] > 0.99 and max(found.understood[0].values()) < 0.9
+
+
 def test_the_detector_finds_a_drawn_thing_by_its_sound_where_it_was_pasted(pipe, detection):
     """The thing is drawn by the host, from the word, on a canvas of nothing; what is heard is the example sound."""
     overlaps = []
@@ -219,3 +227,8 @@ def test_the_card_states_what_the_detector_was_measured_to_find():
         for name in ("ap50", "recall", "false_alarms"):
             assert f"{100 * scores[prompt][name]:.1f} %" in card
     assert scores["audio"]["false_alarms"] <= 0.15
+    for found in scores["whole_photos"].values():
+        assert found["threshold"] == Calibration.load(bundled_path("mini") / "detector").threshold
+        for name in ("found", "false_alarms", "photos_with_a_wrong_box"):
+            assert f"{100 * found[name]:.1f} %" in card
+        assert f"{found['of_these_right']} of {found['boxes_on_boxed_photos']}" in card

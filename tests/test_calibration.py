@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,12 +151,21 @@ def test_prompts_have_thresholds_of_their_own():
     assert len(calibration.detect(TwoBoxes(), torch.tensor([[0.9, 0], [0.6, 0]]), PROMPTS)) == 1
 
 
+def test_what_prompts_were_taken_for_is_kept_with_the_boxes():
+    seen = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    told = replace(PROMPTS, words=((("hound", 0.75), ("cat", 0.25)),))
+    for background in (None, torch.tensor([[0.0, 1.0]])):
+        calibration = Calibration(0.5, background=background)
+        assert calibration.detect(TwoBoxes(), seen, told).understood == ({"hound": 0.75, "cat": 0.25},)
+        assert calibration.detect(TwoBoxes(), seen, PROMPTS).understood is None
+
+
 def test_saving_and_loading_keeps_all(tmp_path):
-    made = Calibration(0.3, 0.07, {"dog": 0.4}, torch.eye(3))
+    made = Calibration(0.3, 0.07, {"dog": 0.4}, torch.eye(3), 0.85)
     made.save(tmp_path / "c")
     again = Calibration.load(tmp_path / "c")
     assert (again.threshold, again.temperature, dict(again.thresholds)) == (0.3, 0.07, {"dog": 0.4})
-    assert torch.equal(again.background, torch.eye(3))
+    assert torch.equal(again.background, torch.eye(3)) and again.known_text == 0.85
     Calibration().save(tmp_path / "c")  # over the old one: its background is not taken for the new one's
     assert Calibration.load(tmp_path / "c").background is None
 
@@ -174,6 +184,7 @@ def test_damaged_calibrations_are_one_clear_error(tmp_path):
     [
         ({"threshold": math.nan}, "threshold"),
         ({"temperature": 0}, "temperature"),
+        ({"known_text": math.inf}, "known_text"),
         ({"thresholds": {"dog": "high"}}, "dog"),
         ({"background": torch.ones(3)}, "background"),
         ({"background": torch.full((1, 2), torch.inf)}, "background"),

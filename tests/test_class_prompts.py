@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -107,6 +109,21 @@ def test_a_word_of_the_vocabulary_is_understood_as_itself(make, parts):
     found = make(templates=("{}",), temperature=1e-3).class_embeddings(text=list(WORDS))
     assert [words[0][0] for words in found.words] == list(WORDS)
     assert torch.allclose(found.embeds, parts["vocabulary"].vectors, atol=1e-3)
+
+
+def test_texts_far_from_every_word_are_warned_of(make):
+    """Those alone, by name, with what they are taken for; of other inputs the threshold says nothing."""
+    prompter = make(templates=("{}",), known_text=0.99)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Bind2GenWarning)
+        known = prompter.class_embeddings(text=list(WORDS), audio=SOUND)
+        make(templates=("{}",)).class_embeddings(text="unheard of")
+        make(templates=("{}",), known_text=0.99, route="joint").class_embeddings(text="unheard of")
+    assert known.words[0][0][0] == WORDS[0]
+    with pytest.warns(Bind2GenWarning, match=r"the 4 words that the detector knows: 'unheard of' \(nearest: ") as told:
+        (words,) = prompter.class_embeddings(text=["unheard of", WORDS[0]]).words[:1]
+    (said,) = (str(warning.message) for warning in told)
+    assert f"'unheard of' (nearest: {words[0][0]})" in said and repr(WORDS[0]) not in said
 
 
 def test_words_are_a_convex_blend_of_the_detectors_own_vectors(make, parts):

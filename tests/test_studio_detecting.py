@@ -20,7 +20,7 @@ from bind2gen.hosts.detection_drawing import PALETTE
 from bind2gen.hosts.detic import DeticConfig, DeticDetector, DeticModel
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.studio import DetectionStudio, Limits, Progress, Spotting
-from bind2gen.studio.detecting import FLOOR, KEPT
+from bind2gen.studio.detecting import FLOOR, KEPT, known_weakness
 from bind2gen.studio.scenes import INDEX, Recipe, Scene, make_scenes, read_scenes
 from bind2gen.vocabulary import Vocabulary
 
@@ -190,6 +190,14 @@ def test_a_stopped_search_ends_after_its_stage(studio, files, monkeypatch):
 def test_warming_does_not_fill_the_memory_of_pictures(studio):
     studio.warm()
     assert not studio.worker.busy and len(studio._encoded) == 0
+
+
+def test_visitors_are_told_what_the_detector_was_measured_to_do(tmp_path):
+    (tmp_path / "detector").mkdir()
+    assert known_weakness(tmp_path) == ""
+    scores = {"whole_photos": {"text": {"photos": 50, "found": 0.25, "photos_with_a_wrong_box": 0.125}}}
+    (tmp_path / "detector" / "scores.json").write_text(json.dumps(scores))
+    assert "On 50 whole photographs it finds 25% of what is there" in known_weakness(tmp_path)
 
 
 # ---- example pictures ----

@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
 def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Studio | DetectionStudio]:
     """What each demo works with; all take turns in one worker, and share the encoder where the detector allows it."""
     from ..studio import BUNDLED_WORDS, EVERYDAY_WORDS, DetectionStudio, Studio
+    from ..studio.detecting import known_weakness
     from .detectors import load_detection
 
     choice = choose_model(args.model, args.imagebind, needs_pipeline=names != (DETECT,))
@@ -106,7 +107,8 @@ def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Stud
         towers = ["audio", "image", "text"]
         with quiet_models(quiet=args.quiet):
             detection = load_detection(args, modalities=towers, device=device, parts=parts)
-        studios[DETECT] = DetectionStudio(detection, words=words, worker=drawing and drawing.worker)
+        note = "" if args.detector or args.route else known_weakness(Path(choice.source))
+        studios[DETECT] = DetectionStudio(detection, words=words, worker=drawing and drawing.worker, note=note)
     return studios
 
 

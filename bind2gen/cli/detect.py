@@ -15,6 +15,8 @@ from .loading import choose_device
 from .reporting import progress, quiet_models
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..class_prompts import ClassPrompts
     from ..detection import ImageBindDetectionPipeline
     from ..hosts.detections import Detections
@@ -116,7 +118,7 @@ def _checked(args: argparse.Namespace) -> dict[str, Any]:
     named = {MODALITY.get(name, name): values for name, values in given.items()}
     against = {name: values for name, values in (("audio", args.not_audio), ("text", args.not_text)) if values}
     towers = set(named) | set(against) | ({"image"} if args.route == "rescoring" else set())
-    if args.route == "words" or args.detector:
+    if args.route or args.detector:
         towers.add("text")
     if args.out:
         _plan(args)
@@ -139,28 +141,31 @@ def _mixtures(wanted: dict[str, list], against: dict[str, list], args: argparse.
 
 
 def _pictures(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, prompts: ClassPrompts) -> list[dict]:
+    from ..preprocess.image import upright
+
     rows, targets = [], _plan(args)
     with progress("detect", total=len(args.image), quiet=args.quiet) as bar:
         for image, target in zip(args.image, targets, strict=True):
-            encoded = pipe.encode_image(image)
+            picture = upright(image)
+            encoded = pipe.encode_image(picture)
             found = pipe.find(encoded, prompts, threshold=args.threshold, max_detections=args.max_detections)
             if target is not None:
-                _draw(image, found, target)
-            rows.append({"image": image, **_told(found, prompts), "out": None if target is None else str(target)})
+                _draw(picture, found, target)
+            rows.append({"image": image, **_told(found), "out": None if target is None else str(target)})
             bar.update()
     return rows
 
 
-def _told(found: Detections, prompts: ClassPrompts) -> dict[str, Any]:
+def _told(found: Detections) -> dict[str, Any]:
     """Boxes as plain values, and what the prompts were taken for where the route says so."""
     told = {"boxes": [
         {"label": name, "score": round(float(score), 4), "xyxy": [round(float(v), 1) for v in box]}
         for name, score, box in zip(found.names, found.scores, found.xyxy, strict=True)
     ]}  # fmt: skip
-    if prompts.words is not None:
+    if found.understood is not None:
         told["understood"] = {
-            label: {word: round(share, 3) for word, share in words}
-            for label, words in zip(prompts.labels, prompts.words, strict=True)
+            label: {word: round(share, 3) for word, share in words.items()}
+            for label, words in zip(found.labels, found.understood, strict=True)
         }
     return told
 
@@ -194,7 +199,7 @@ def _video(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, prompts: 
     tracked = track([frame.detections for frame in frames])
     rows = []
     for frame, (found, ids) in zip(frames, tracked, strict=True):
-        told = _told(found, prompts)
+        told = _told(found)
         for box, number in zip(told["boxes"], ids, strict=True):
             box["track"] = int(number)
         rows.append({"time": round(frame.time, 3), **told})
@@ -223,14 +228,13 @@ def _plan(args: argparse.Namespace) -> list[Path | None]:
     return targets
 
 
-def _draw(image: str, found: Detections, target: Path) -> None:
+def _draw(picture: Image.Image, found: Detections, target: Path) -> None:
     from ..hosts.detection_drawing import draw_detections
-    from ..hosts.detic.image import load_picture
 
     target.parent.mkdir(parents=True, exist_ok=True)
     options = {} if target.suffix.lower() == ".png" else {"quality": JPEG_QUALITY}
     with written_whole(target) as temporary:
-        draw_detections(load_picture(image), found).save(temporary, **options)
+        draw_detections(picture, found).save(temporary, **options)
 
 
 def _lines(rows: list[dict]) -> list[str]:

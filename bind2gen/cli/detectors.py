@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PICKLES = (".pth", ".pt", ".pkl")  # released Detic checkpoints
 OWL_KINDS = ("owlvit", "owlv2")
 GRID = "grid"  # windows over the whole picture, for rescoring without any detector
+# Of rescoring with the bundled encoder: of 167 whole photos, asked for 17 words, 5 % of what is absent gets a box, and
+# 52 % of what is there; of 335 with 50 proposals each 4 % and 42 %, by sounds 4 % and 26 %.
+RESCORING_THRESHOLD = 0.4
 
 
 def load_detection(
@@ -114,11 +117,12 @@ def _kind(source: str) -> str:
 
 def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: Detector) -> ImageBindDetectionPipeline:
     """The detector behind its route."""
-    from ..calibration import Calibration, null_background
+    from ..calibration import Calibration
     from ..class_map import ClassMap
     from ..class_prompts import ClassPrompter
     from ..detection import ImageBindDetectionPipeline
-    from ..hosts.rescoring import RescoringDetector
+    from ..hosts.rescoring import RescoringDetector, RescoringSettings
+    from ..studio.words import EVERYDAY_WORDS
 
     route = args.route or "words"
     adapter = _adapter(args, encoder)
@@ -130,14 +134,19 @@ def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: De
             encoder, processor, route=route, vocabulary=_vocabulary(args.vocabulary, detector), adapter=adapter
         )
         return ImageBindDetectionPipeline(detector, prompter)
-    prompter = ClassPrompter(encoder, processor, route=route, adapter=adapter)
+    nothing = _nothing(args, encoder, processor) if "audio" in encoder.towers else None
+    prompter = ClassPrompter(encoder, processor, route=route, adapter=adapter, nothing=nothing)
+    # What a cut-out may be besides: as CLIP names pictures, by a softmax over many words with the learned scale.
+    background = prompter.class_embeddings(text=[f"a {word}" for word in EVERYDAY_WORDS]).embeds
+    scale = float(encoder.logit_scale("text").detach())
     rescoring = RescoringDetector(
         detector,
         lambda crops: encoder.encode("image", processor(images=crops, device=encoder.device)["pixel_values"]),
         embed_dim=encoder.config.embed_dim,
-        background=null_background(prompter) if "audio" in encoder.towers else None,
+        background=background,
+        settings=RescoringSettings(temperature=1 / scale),
     )
-    return ImageBindDetectionPipeline(rescoring, prompter, calibration=Calibration(threshold=0.5))
+    return ImageBindDetectionPipeline(rescoring, prompter, calibration=Calibration(threshold=RESCORING_THRESHOLD))
 
 
 def _adapter(args: argparse.Namespace, encoder: Any) -> Any:
@@ -146,6 +155,19 @@ def _adapter(args: argparse.Namespace, encoder: Any) -> Any:
 
     own = saved_adapter(choose_model(args.model, args.imagebind).source)
     return fitting_adapter(encoder, own, args.imagebind) if args.imagebind else own
+
+
+def _nothing(args: argparse.Namespace, encoder: Any, processor: Any) -> Vocabulary:
+    """Sounds that no thing makes, which get no boxes: the model's own file, or made for another encoder."""
+    from ..detection import DETECTOR_PART, NOTHING_FILE
+    from ..prompt_inputs import embed_nothing
+    from ..vocabulary import Vocabulary
+
+    if not args.imagebind:
+        file = Path(choose_model(args.model, None).source) / DETECTOR_PART / NOTHING_FILE
+        if file.is_file():
+            return Vocabulary.from_file(file)
+    return embed_nothing(encoder, processor)
 
 
 def _vocabulary(path: str | None, detector: Any) -> Vocabulary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..errors import InputError
 from .arguments import DEFAULT_MODEL, MAX_STEPS, add_output, finite, whole
 from .files import check_out_folder
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
-from .reporting import progress
+from .reporting import progress, quiet_models
 
 DEFAULT_OUT = "eval-mini"
 MAX_COUNT = 1_000_000
@@ -34,8 +35,9 @@ def add_parser(commands: Any) -> None:
         "sheets and confusion matrices. The same data, model and options give the same scores.",
     )
     mini.add_argument(
-        "--data", required=True, metavar="DIR", help="images, crops and audio as csv beside tar, and imu/*.csv.gz"
-    )
+        "--data", required=True, metavar="DIR",
+        help="images, crops, audio and, for the detector, photos as csv beside tar, and imu/*.csv.gz",
+    )  # fmt: skip
     mini.add_argument(
         "--held-out", metavar="DIR", help="judge on all of this folder (same form) instead of --data's held-out part"
     )
@@ -76,15 +78,20 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     import torch
 
+    from ..detection import DETECTOR_PART, ImageBindDetectionPipeline
     from ..evaluate.held_out import load_held_out
     from ..evaluate.judge import JUDGE_LOOP, prepare_judge
     from ..evaluate.mini import Options, evaluate
+    from ..evaluate.whole_photos import judge_photos, load_photos
     from ..train.mini_recipe import JUDGED
 
     if args.threads:
         torch.set_num_threads(args.threads)
     with progress("read data", total=1, quiet=args.quiet) as bar:
         data = load_held_out(folders["--data"], folders.get("--held-out"), limit=args.limit)
+        photos = load_photos(
+            folders.get("--held-out", folders["--data"]), half=None if args.held_out else 1, limit=args.limit
+        )
         bar.update()
     # The model before the judge: what is wrong with it should show before the long work.
     dtype = choose_dtype("auto", device)
@@ -97,6 +104,12 @@ def run(args: argparse.Namespace) -> None:
         judge_steps=args.judge_steps or JUDGE_LOOP.steps,
     )  # fmt: skip
     result = evaluate(pipe, judge, data, choice.label, options)
+    if photos and (Path(choice.source) / DETECTOR_PART).is_dir():
+        towers = ["text", "audio"]
+        with quiet_models(quiet=args.quiet):
+            detection = ImageBindDetectionPipeline.from_pretrained(choice.source, modalities=towers, device=device)
+        found = judge_photos(detection, photos, data.sounds)
+        result = replace(result, scores=replace(result.scores, detector=found))
     files = result.write(out)
     if args.json:
         print(json.dumps(result.scores.to_dict() | {"files": [str(path) for path in files]}))

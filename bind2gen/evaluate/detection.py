@@ -49,7 +49,7 @@ def _one_class(found: Sequence[Detections], truths: Sequence[Truth], k: int) -> 
         mine, there = detections.prompts == k, truth.boxes[truth.classes == k]
         objects += len(there)
         scores.append(detections.scores[mine])
-        right.append(_right(detections.xyxy[mine], detections.scores[mine], there))
+        right.append(right_boxes(detections.xyxy[mine], detections.scores[mine], there))
     if not objects:
         return Found(float("nan"), 0)
     order = np.argsort(-np.concatenate(scores), kind="stable")
@@ -60,7 +60,7 @@ def _one_class(found: Sequence[Detections], truths: Sequence[Truth], k: int) -> 
     return Found(float((steps * envelope).sum()), objects)
 
 
-def _right(boxes: np.ndarray, scores: np.ndarray, there: np.ndarray) -> np.ndarray:
+def right_boxes(boxes: np.ndarray, scores: np.ndarray, there: np.ndarray) -> np.ndarray:
     """(N,) bool: best first, each box takes the object that it overlaps most, if that one is still free."""
     right = np.zeros(len(boxes), bool)
     if not len(there) or not len(boxes):
@@ -107,6 +107,6 @@ def prompt_scores(found: Sequence[Detections], truths: Sequence[Truth], classes:
             mine, there = detections.prompts == k, truth.boxes[truth.classes == k]
             scores = detections.scores[mine]
             if len(there):
-                scores = scores[_right(detections.xyxy[mine], scores, there)]
+                scores = scores[right_boxes(detections.xyxy[mine], scores, there)]
             (present if len(there) else absent).append(scores.max(initial=0.0))
     return PromptScores(np.array(present), np.array(absent))

@@ -63,6 +63,8 @@ class Scores:
         other_ways: rows measured in another way than reported, by name.
         memorisation: by space: ``pixels``, and ``judge`` for the judge's features.
         seconds_per_picture: information; it depends on the machine.
+        detector: on whole photos, by ``text`` and by ``audio``, see
+            :meth:`~bind2gen.evaluate.whole_photos.PhotoScores.at`; None where there is no detector or no such photos.
     """
 
     model: str
@@ -73,6 +75,7 @@ class Scores:
     variety: Variety | None
     memorisation: dict[str, Closeness | None]
     seconds_per_picture: float
+    detector: dict[str, dict[str, float]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; each row carries its label and goals."""
@@ -113,6 +116,13 @@ class Scores:
                     f"Memorisation ({space}): the nearest training photo is {found.ratio_of_medians:.2f} times as far "
                     f"as for held-out photos; {percent(found.share_close)} of pictures are nearer than 1 % of these."
                 )
+        for way, found in (self.detector or {}).items():
+            notes.append(
+                f"Detector on {found['photos']} whole photos, all concepts asked by {way}: "
+                f"{percent(found['photos_with_a_wrong_box'])} of photos get a box of what is not there, "
+                f"{percent(found['found'])} of what is there gets one, AUROC {found['auroc']:.2f}; of "
+                f"{found['boxes_on_boxed_photos']} boxes on photos with known ones {found['of_these_right']} are right."
+            )
         notes.append(f"Speed: {self.seconds_per_picture:.2f} s a picture, once loaded.")
         return notes
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from ..errors import InputError
+from ..preprocess.image import upright
 from ..preprocess.plotting import font
 from .detections import Detections
-from .selection import checked_picture
 
 # Okabe and Ito's colours (2008), which colour-blind people tell apart too; without black, the bright ones first.
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442", "#0072B2")
@@ -29,7 +30,7 @@ Colour = tuple[int, int, int]
 
 
 def draw_detections(
-    image: Image.Image,
+    image: Any,
     detections: Detections,
     *,
     colours: Sequence[str | Colour] | None = None,
@@ -41,7 +42,9 @@ def draw_detections(
     Outlines run outside of their boxes, and labels look for a place where they hide no box and no other label.
 
     Args:
-        image: the picture that the detections belong to.
+        image: the picture that the detections belong to, as it was searched: see
+            :func:`bind2gen.preprocess.image.upright`. Orientation marks (EXIF) are obeyed, for boxes are of the upright
+            picture.
         colours: one a prompt, as names, "#rrggbb" or RGB in 0..255. Otherwise seven colours that colour-blind people
             tell apart, again from the first where there are more prompts.
         track_ids: (N,) of :func:`bind2gen.hosts.tracking.track`, written behind the names.
@@ -51,11 +54,15 @@ def draw_detections(
         RGB, as large as the picture, or the enlarged one.
 
     Raises:
-        InputError: the detections are of a picture of another size, or colours or ids are too few or unknown.
+        InputError: the picture cannot be read or is of another size than that of the detections, or colours or ids are
+            too few or unknown.
     """
-    image = checked_picture(image)
+    stored, image = getattr(image, "size", None), upright(image)
     if image.size != detections.image_size:
-        raise InputError(f"wanted the picture of the detections, {detections.image_size} pixels, got {image.size}")
+        turned = ", turned upright by its orientation mark" if stored == detections.image_size else ""
+        raise InputError(
+            f"wanted the picture of the detections, {detections.image_size} pixels, got {image.size}{turned}"
+        )
     if track_ids is not None and len(track_ids) != len(detections):
         raise InputError(f"track_ids: wanted {len(detections)}, one a box, got {len(track_ids)}")
     palette = _palette(colours, len(detections.labels))

@@ -36,6 +36,8 @@ def to_dict(detections: Detections) -> dict[str, Any]:
     }
     if detections.masks is not None:
         values["masks"] = [to_rle(mask, compressed=True) for mask in detections.masks]
+    if detections.understood is not None:
+        values["understood"] = [dict(words) for words in detections.understood]
     return values
 
 
@@ -52,6 +54,7 @@ def fields_from_dict(values: Mapping[str, Any]) -> dict[str, Any]:
         "labels": tuple(values["prompts"]),
         "image_size": size,
         "masks": None if masks is None else _stacked(masks, size),
+        "understood": values.get("understood"),
     }
 
 
@@ -237,17 +240,31 @@ def fields_from_supervision(
     """See :meth:`Detections.from_supervision`."""
     prompts = np.zeros(len(found), np.int64) if found.class_id is None else np.asarray(found.class_id, np.int64)
     masks = found.mask
+    if labels is None:
+        prompts, labels = _named(prompts, found.data.get(CLASS_NAME))
     return {
         "xyxy": found.xyxy,
         "scores": np.ones(len(found)) if found.confidence is None else found.confidence,
         "prompts": prompts,
-        "labels": _names(prompts, found.data.get(CLASS_NAME)) if labels is None else tuple(labels),
+        "labels": tuple(labels),
         "image_size": image_size,
         "masks": None if masks is None else _stacked(list(np.asarray(masks)), image_size),
     }
 
 
-def _names(prompts: np.ndarray, names: Sequence[str] | None) -> tuple[str, ...]:
-    """One label for every number up to the highest; those that no box has are called by their number."""
-    known = {} if names is None else dict(zip(prompts.tolist(), map(str, names), strict=True))
-    return tuple(known.get(i, str(i)) for i in range(max(prompts.tolist(), default=-1) + 1))
+def _named(prompts: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers and one label for each, up to the highest; numbers that no box has are called by themselves.
+
+    A number keeps the first name that it comes with; each further name of it gets a number of its own behind all.
+    """
+    names = [str(number) for number in prompts] if names is None else list(map(str, names))
+    kinds = dict.fromkeys(zip(prompts.tolist(), names, strict=True))
+    first = {number: name for number, name in reversed(kinds)}
+    labels = [first.get(number, str(number)) for number in range(max(first, default=-1) + 1)]
+    places = {kind: kind[0] for kind in kinds}
+    for kind in kinds:
+        if first[kind[0]] != kind[1]:
+            places[kind] = len(labels)
+            labels.append(kind[1])
+    numbers = [places[kind] for kind in zip(prompts.tolist(), names, strict=True)]
+    return np.array(numbers, np.int64), tuple(labels)

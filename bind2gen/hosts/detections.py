@@ -11,13 +11,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import InputError, NonFiniteError, ShapeError
+from ..errors import InputError
 from . import detection_formats as formats
+from .detection_checks import (
+    checked_boxes,
+    checked_masks,
+    checked_prompts,
+    checked_size,
+    checked_thresholds,
+    checked_understood,
+)
 
 if TYPE_CHECKING:
     import supervision
-
-ROUNDING = 1e-5  # by which a score may leave 0..1
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +37,8 @@ class Detections:
         labels: one name a class embedding; ``labels[prompts[i]]`` is what box i is called.
         image_size: (width, height) of the picture in pixels.
         masks: (N, height, width) bool, or None where the detector has none.
+        understood: for each label the words that it was taken for, with their shares (sum 1), where the way from
+            prompts to class embeddings went by words; else None. ``found.understood[found.prompts[i]]`` is box i's.
 
     Raises:
         ShapeError, NonFiniteError, InputError: naming the field, what was wanted and what came.
@@ -42,10 +50,11 @@ class Detections:
     labels: tuple[str, ...]
     image_size: tuple[int, int]
     masks: np.ndarray | None = None
+    understood: tuple[Mapping[str, float], ...] | None = None
 
     def __post_init__(self) -> None:
-        boxes, scores = _checked_boxes(self.xyxy, self.scores, "Detections")
-        size = _checked_size(self.image_size)
+        boxes, scores = checked_boxes(self.xyxy, self.scores, "Detections")
+        size = checked_size(self.image_size)
         if (
             isinstance(self.labels, str)
             or not isinstance(self.labels, Sequence)
@@ -55,10 +64,11 @@ class Detections:
         for name, value in (
             ("xyxy", boxes),
             ("scores", scores),
-            ("prompts", _checked_prompts(self.prompts, len(boxes), len(self.labels))),
+            ("prompts", checked_prompts(self.prompts, len(boxes), len(self.labels))),
             ("labels", tuple(self.labels)),
             ("image_size", size),
-            ("masks", None if self.masks is None else _checked_masks(self.masks, (len(boxes), size[1], size[0]))),
+            ("masks", None if self.masks is None else checked_masks(self.masks, (len(boxes), size[1], size[0]))),
+            ("understood", self.understood and checked_understood(self.understood, len(self.labels))),
         ):
             object.__setattr__(self, name, value)  # the way into a frozen dataclass
 
@@ -130,7 +140,8 @@ class Detections:
         """Plain lists, numbers and strings for JSON, under the names of transformers' post-processing.
 
         Keys: ``boxes`` (xyxy), ``scores``, ``labels`` (which prompt), ``text_labels`` (its name), ``prompts`` (all
-        names), ``image_size`` (width, height) and, where there are masks, ``masks`` as COCO's run lengths.
+        names), ``image_size`` (width, height) and, where they are known, ``masks`` as COCO's run lengths and
+        ``understood``, the words of each prompt with their shares.
         """
         return formats.to_dict(self)
 
@@ -192,8 +203,9 @@ class Detections:
     def from_supervision(
         cls, found: supervision.Detections, *, image_size: tuple[int, int], labels: Sequence[str] | None = None
     ) -> Detections:
-        """Back from supervision. Without ``labels`` they are read off ``data["class_name"]``; boxes without a score
-        get 1, boxes without a class are of prompt 0."""
+        """Back from supervision. Without ``labels`` they are read off ``data["class_name"]``, one for each different
+        number and name (merged findings may call several things by one number; those after the first get numbers
+        behind all others); boxes without a score get 1, boxes without a class are of prompt 0."""
         return cls(**formats.fields_from_supervision(found, image_size=image_size, labels=labels))
 
 
@@ -213,7 +225,7 @@ class Proposals:
     scores: np.ndarray
 
     def __post_init__(self) -> None:
-        boxes, scores = _checked_boxes(self.xyxy, self.scores, "Proposals")
+        boxes, scores = checked_boxes(self.xyxy, self.scores, "Proposals")
         object.__setattr__(self, "xyxy", boxes)
         object.__setattr__(self, "scores", scores)
 
@@ -249,72 +261,3 @@ class Detector(Proposer, Protocol):
         masks: bool = True,
     ) -> Detections:
         """Boxes for the classes (C, D); ``threshold`` is one score or (C,) of them."""
-
-
-# ---- checks ----
-
-
-def checked_thresholds(threshold: float | Sequence[float] | torch.Tensor, count: int) -> np.ndarray:
-    """One score for each of ``count`` prompts, (C,) float32, from one number or one a prompt.
-
-    Raises:
-        ShapeError: another number of them.
-        NonFiniteError: NaN or infinite.
-        InputError: not numbers.
-    """
-    try:
-        values = np.asarray(threshold.detach().cpu() if isinstance(threshold, torch.Tensor) else threshold, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"threshold: wanted one number or {count} (one a prompt), got {threshold!r}") from error
-    if values.shape not in ((), (count,)):
-        raise ShapeError(f"threshold: wanted one number or {count} (one a prompt), got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise NonFiniteError("threshold: holds NaN or infinite values")
-    return np.broadcast_to(values, (count,))
-
-
-def _checked_boxes(xyxy: Any, scores: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
-    boxes, scores = np.asarray(xyxy, np.float32), np.asarray(scores, np.float32)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ShapeError(f"{owner}.xyxy: wanted boxes (N, 4), got shape {boxes.shape}")
-    if scores.shape != (len(boxes),):
-        raise ShapeError(f"{owner}.scores: wanted {len(boxes)}, one a box, got shape {scores.shape}")
-    for name, values in (("xyxy", boxes), ("scores", scores)):
-        if not np.isfinite(values).all():
-            raise NonFiniteError(f"{owner}.{name}: holds NaN or infinite values")
-    if (turned := (boxes[:, 2:] < boxes[:, :2]).any(1)).any():
-        first = boxes[turned][0].tolist()
-        raise InputError(f"{owner}.xyxy: wanted left, top, right, bottom, got {first}; is it left, top, width, height?")
-    if len(scores) and not (scores.min() >= -ROUNDING and scores.max() <= 1 + ROUNDING):
-        raise InputError(f"{owner}.scores: wanted 0..1, got {scores.min():g}..{scores.max():g}")
-    return boxes, scores.clip(0, 1)
-
-
-def _checked_prompts(prompts: Any, boxes: int, labels: int) -> np.ndarray:
-    prompts = np.asarray(prompts)
-    if prompts.shape != (boxes,):
-        raise ShapeError(f"Detections.prompts: wanted {boxes}, one a box, got shape {prompts.shape}")
-    if boxes and prompts.dtype.kind not in "iu":
-        raise ShapeError(f"Detections.prompts: wanted whole numbers, got dtype {prompts.dtype}")
-    if boxes and not (prompts.min() >= 0 and prompts.max() < labels):
-        raise InputError(f"Detections.prompts: wanted 0..{labels - 1}, got {prompts.min()}..{prompts.max()}")
-    return prompts.astype(np.int64)
-
-
-def _checked_size(size: Any) -> tuple[int, int]:
-    if not isinstance(size, Sequence) or len(size) != 2 or not all(map(_is_side, size)):
-        raise InputError(f"image_size: wanted (width, height) in whole pixels above zero, got {size!r}")
-    return int(size[0]), int(size[1])
-
-
-def _is_side(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
-
-
-def _checked_masks(masks: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    masks = np.asarray(masks)
-    if masks.shape != shape:
-        raise ShapeError(f"Detections.masks: wanted (boxes, height, width) {shape}, got {masks.shape}")
-    if masks.dtype != bool and (masks.dtype.kind not in "iu" or (masks.size and masks.max() > 1)):
-        raise ShapeError(f"Detections.masks: wanted bool, or whole numbers 0 and 1, got dtype {masks.dtype}")
-    return masks.astype(bool, copy=False)

@@ -15,13 +15,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from PIL import Image
 from torchvision.ops import box_convert, clip_boxes_to_image, nms
 from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoProcessor
 
 from ..errors import Bind2GenWarning, EmptyInputError, HostError, InputError
+from ..preprocess.image import upright
 from .detections import Detections, Proposals
-from .selection import checked_class_embeds, checked_count, checked_picture, select
+from .selection import checked_class_embeds, checked_count, select
 
 FAMILIES = {"owlvit": "OWL-ViT", "owlv2": "OWLv2"}
 NMS_IOU = 0.5  # patches next to each other find the same thing
@@ -146,13 +146,16 @@ class OwlDetector:
     # ---- pictures ----
 
     @torch.no_grad()
-    def encode_image(self, image: Image.Image) -> OwlEncoded:
+    def encode_image(self, image: Any) -> OwlEncoded:
         """Features, boxes, and shift and scale of the logits; everything but the queries.
 
+        Args:
+            image: as of :func:`bind2gen.preprocess.image.upright`.
+
         Raises:
-            InputError, EmptyInputError: not a PIL image, or one without pixels.
+            InputError: the picture cannot be read, or has no pixels.
         """
-        image, model = checked_picture(image), self.model
+        image, model = upright(image), self.model
         pixels = self.processor.image_processor(images=image, return_tensors="pt")["pixel_values"]
         feature_map = model.image_embedder(pixel_values=pixels.to(model.device, model.dtype))[0]  # (1, H, W, width)
         patches = feature_map.flatten(1, 2)  # (1, P, width)

@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..errors import InputError, NonFiniteError, ShapeError
+from ..preprocess.image import upright
 from .detections import Detections, Proposals, Proposer
-from .selection import checked_class_embeds, checked_count, checked_picture, select
+from .selection import checked_class_embeds, checked_count, select
 
 HOST = "rescoring"  # in messages
+SAME_MEANING = 0.9  # cosine of a prompt with what of the background names the same thing
 EmbedCrops = Callable[[list[Image.Image]], torch.Tensor]
 
 
@@ -27,17 +29,18 @@ EmbedCrops = Callable[[list[Image.Image]], torch.Tensor]
 class RescoringSettings:
     """How cut-outs are made and scored.
 
-    Without a background a score is sigmoid((cosine - offset) * scale). With one it is a softmax over the prompts and
-    the background's embeddings, cosines over ``temperature``: what resembles the background more than any prompt gets
-    no box, and prompts compete (two that mean the same share the score).
+    With a background a score is the prompt's share in a softmax over itself and the background's embeddings, cosines
+    over ``temperature``: 0.5 is as much like the prompt as like all of the background together. Prompts do not compete,
+    and what of the background means the prompt itself is left out. Without a background it is sigmoid((cosine - offset)
+    * scale), which can say no only if these two were fitted.
 
     Attributes:
         max_proposals: boxes that are embedded, the best first.
         margin: context around a box, as a share of its sides on each side.
         square: also widen the shorter side with context, for encoders that cut out the middle square.
         batch_size: cut-outs handed to the encoder at a time.
-        temperature: 1 over the factor of cosines; 0.05 is what ImageBind's audio tower was trained with (paper,
-            appendix B).
+        temperature: 1 over the factor of cosines, such as ``1 / encoder.logit_scale("text")``; 0.05 is what ImageBind's
+            audio tower was trained with (paper, appendix B).
         offset: cosine that scores 0.5. A plain guess between the cosines of matching and other pairs; fit it on data.
         scale: how steep; 1 / 0.05 as above.
         objectness: 0..1, share of the proposal's own score in a weighted geometric mean; 0 leaves it out, and 0.5 is
@@ -93,7 +96,7 @@ class RescoringDetector:
         proposer: a detector, or a :class:`bind2gen.hosts.windows.GridProposer`, which needs no weights.
         embed_crops: RGB pictures of any sizes -> (N, embed_dim), in the space of the prompts; need not be unit norm.
         embed_dim: width D of that space.
-        background: (K, D) embeddings of what is no prompt, such as of null sounds or of other words.
+        background: (K, D) embeddings of what else there is, such as of many words.
 
     Raises:
         ShapeError, HostError, EmptyInputError, NonFiniteError: the background does not fit.
@@ -120,14 +123,17 @@ class RescoringDetector:
         return self._embed_dim
 
     @torch.no_grad()
-    def encode_image(self, image: Image.Image) -> RescoringEncoded:
+    def encode_image(self, image: Any) -> RescoringEncoded:
         """Propose boxes and embed what is in them, in batches. A picture without proposals is no error.
 
+        Args:
+            image: as of :func:`bind2gen.preprocess.image.upright`.
+
         Raises:
-            InputError, EmptyInputError: not a PIL image, or one without pixels.
+            InputError: the picture cannot be read, or has no pixels.
             ShapeError, NonFiniteError: ``embed_crops`` gave something that is no (N, D) of finite numbers.
         """
-        image, settings = checked_picture(image), self.settings
+        image, settings = upright(image), self.settings
         encoded = self.proposer.encode_image(image)
         proposals = self.proposer.propose(encoded, max_proposals=settings.max_proposals)
         places = [crop_box(box, image.size, settings.margin, settings.square) for box in proposals.xyxy.tolist()]
@@ -156,13 +162,16 @@ class RescoringDetector:
         if not isinstance(encoded, RescoringEncoded):
             raise InputError(f"{HOST}: wanted what encode_image gives, got {type(encoded).__name__}")
         settings = self.settings
-        cosines = encoded.embeds @ _directions(checked_class_embeds(class_embeds, self.embed_dim, HOST)).T
+        prompts = _directions(checked_class_embeds(class_embeds, self.embed_dim, HOST))
+        cosines = encoded.embeds @ prompts.T
         if self.background is None:
             scores = ((cosines - settings.offset) * settings.scale).sigmoid()
         else:
-            others = encoded.embeds @ _directions(self.background).T  # (N, K)
-            logits = torch.cat([cosines, others], dim=1) / settings.temperature
-            scores = logits.softmax(1)[:, : cosines.shape[1]]
+            background = _directions(self.background)
+            others = encoded.embeds @ background.T / settings.temperature  # (N, K)
+            means_it = prompts @ background.T > SAME_MEANING  # (C, K)
+            rivals = torch.stack([others[:, ~same].logsumexp(1) for same in means_it], dim=1)  # (N, C)
+            scores = (cosines / settings.temperature - rivals).sigmoid()
         objectness = torch.tensor(encoded.proposals.scores)[:, None]
         return scores ** (1 - settings.objectness) * objectness**settings.objectness
 

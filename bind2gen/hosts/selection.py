@@ -5,28 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torchvision.ops import nms
 
 from ..errors import EmptyInputError, HostError, InputError, NonFiniteError, ShapeError
-from .detections import Detections, checked_thresholds
+from .detection_checks import checked_thresholds
+from .detections import Detections
 
 SHORTEST = 1e-12  # length below which torch.nn.functional.normalize does not reach unit length
 FIRST_LOOK = 4  # boxes looked at for overlaps at first, for each that is wanted
-
-
-def checked_picture(image: Image.Image) -> Image.Image:
-    """A PIL image with pixels, as RGB.
-
-    Raises:
-        InputError: something else; files and arrays are read by ``bind2gen.preprocess.image.load``.
-        EmptyInputError: no pixels.
-    """
-    if not isinstance(image, Image.Image):
-        raise InputError(f"image: wanted a PIL image, got {type(image).__name__}")
-    if image.width * image.height == 0:
-        raise EmptyInputError(f"image: the picture has no pixels ({image.width} x {image.height})")
-    return image.convert("RGB")
 
 
 def checked_class_embeds(class_embeds: torch.Tensor, width: int, host: str) -> torch.Tensor:

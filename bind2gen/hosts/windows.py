@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..errors import InputError
+from ..preprocess.image import upright
 from .detections import Proposals
-from .selection import checked_count, checked_picture
+from .selection import checked_count
 
 SCALES = (1.0, 0.7, 0.5, 0.35)  # of the root of the picture's area
 ASPECTS = (1.0, 0.6, 1 / 0.6)  # width to height
@@ -45,9 +46,9 @@ class GridProposer:
             raise InputError(f"overlap: wanted 0 or more, below 1, got {overlap!r}")
         self.scales, self.aspects, self.overlap = tuple(scales), tuple(aspects), overlap
 
-    def encode_image(self, image: Image.Image) -> tuple[int, int]:
+    def encode_image(self, image: Any) -> tuple[int, int]:
         """All that a grid needs to know of a picture: its (width, height) in pixels."""
-        return checked_picture(image).size
+        return upright(image).size
 
     def propose(self, encoded: tuple[int, int], *, max_proposals: int = 256) -> Proposals:
         """Windows in pixels, the larger scales first; of the scale that does not fit in whole, an even choice."""

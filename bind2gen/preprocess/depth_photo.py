@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -39,7 +38,7 @@ def from_photo(
     """Depth of a photo.
 
     Args:
-        photo: whatever :func:`bind2gen.preprocess.image.load` reads.
+        photo: whatever :func:`bind2gen.preprocess.image.upright` opens.
         estimator: transformers' ``pipeline("depth-estimation", model=...)`` with a model that gives metres (Depth Pro,
             ZoeDepth, GLPN, Depth Anything "metric"), or a callable of the same form: a PIL image in,
             ``{"predicted_depth": ..., "focal_length": pixels (optional)}`` out.
@@ -58,7 +57,7 @@ def from_photo(
     _check_metric(estimator, metric)
     settings = settings or DepthSettings()
     exif_view = _view_of(photo)
-    picture = _pillow(image.load(photo))
+    picture = image.upright(photo)
     found = estimator(picture)
     if not isinstance(found, Mapping) or "predicted_depth" not in found:
         came = f"keys {sorted(found)}" if isinstance(found, Mapping) else type(found).__name__
@@ -104,7 +103,7 @@ def _view_of(photo: Any) -> float | None:
                 with Image.open(file) as picture:
                     return _view_of(picture)
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-                return None  # image.load says better what is wrong
+                return None  # image.upright says better what is wrong
     if not isinstance(photo, Image.Image):
         return None
     exif = photo.getexif()
@@ -114,9 +113,3 @@ def _view_of(photo: Any) -> float | None:
     focal = film / FILM_DIAGONAL * math.hypot(*photo.size)  # pixels
     width = photo.height if exif.get(ORIENTATION) in ON_ITS_SIDE else photo.width
     return math.degrees(2 * math.atan(width / (2 * focal)))
-
-
-def _pillow(photo: Image.Image | torch.Tensor) -> Image.Image:
-    if isinstance(photo, Image.Image):
-        return photo
-    return Image.fromarray((photo.cpu().permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..errors import EmptyInputError, InputError, NonFiniteError, ShapeError, TooLargeError, UnreadableError
 from .settings import Settings
@@ -75,6 +75,25 @@ def load(source: Any, *, settings: ImageSettings = ImageSettings()) -> Image.Ima
         f"{source_name(source)}: wanted a picture as a path, bytes, file object, PIL image, array or tensor, "
         f"got {type(source).__name__}"
     )
+
+
+def upright(source: Any, *, settings: ImageSettings = ImageSettings()) -> Image.Image:
+    """A picture as people see it: what boxes are looked for in and drawn on, by whatever part it is opened.
+
+    Args:
+        source: as of :func:`load`. An array or tensor carries no orientation mark: it is upright as it is.
+
+    Returns:
+        Mode RGB, 8 bits; the very picture that was given if it is that already, so that opening it again costs nothing.
+
+    Raises:
+        InputError: as :func:`load`.
+    """
+    picture = load(source, settings=settings)
+    if isinstance(picture, Image.Image):
+        return picture
+    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8)  # (3, H, W)
+    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
 
 
 def transform(image: Image.Image | torch.Tensor, settings: ImageSettings = ImageSettings()) -> torch.Tensor:
@@ -150,13 +169,14 @@ def _decoded(image: Image.Image, name: str, settings: ImageSettings) -> Image.Im
     _check_size(*image.size, name, settings)
     try:
         image.load()
-        image = ImageOps.exif_transpose(image)
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I") or image.mode == "F":
             return _from_deep_grey(np.asarray(image, dtype=np.float32), image.mode, name)
         if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
             image = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import av
 import numpy as np
@@ -135,9 +136,19 @@ def test_missing_and_broken_files_are_one_line(run, folder, media, tiny_folder, 
         assert code == 1 and words in err and err.count("\n") == 1, err
 
 
+def test_rescoring_finds_what_is_there_and_says_no_to_the_rest(run):
+    """With the bundled encoder, on a picture of a clock, an insect and a frog."""
+    picture = Path(__file__).parents[2] / "demos" / "pictures" / "three.webp"
+    words = ["a clock", "an insect", "a train", "a cow", "a keyboard"]
+    code, out, err = run("detect", "--image", picture, "--text", *words, "--route", "rescoring", "--json")
+    assert (code, err) == (0, ""), err
+    assert {box["label"] for box in json.loads(out)[0]["boxes"]} == {"a clock", "an insect"}
+
+
 def test_windows_and_rescoring_need_no_detector(run, folder, media):
     code, out, err = run(
         "detect", "--image", media / "noise.png", "--text", "a dog", "--detector", "grid", "--route", "rescoring",
         "--model", folder, "--threshold", "0.0", "--json",
     )  # fmt: skip
-    assert (code, err) == (0, ""), err and len(json.loads(out)[0]["boxes"]) > 0
+    assert (code, err) == (0, ""), err
+    assert len(json.loads(out)[0]["boxes"]) > 0

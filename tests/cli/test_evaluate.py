@@ -4,14 +4,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bind2gen.evaluate.scores import GOALS, NOT_IN_MODEL
+from bind2gen.hosts.detic import DeticConfig, DeticDetector, DeticModel
 from bind2gen.imagebind.config import ImageBindConfig
 from bind2gen.imagebind.model import ImageBindModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))  # mini_folder.py
-from mini_folder import write_folder  # noqa: E402
+from mini_folder import picture, write_folder, write_table  # noqa: E402
 
 QUICK = ["--limit", "1", "--judge-steps", "2", "--steps", "1"]
 
@@ -19,6 +21,9 @@ QUICK = ["--limit", "1", "--judge-steps", "2", "--steps", "1"]
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
+    rng = np.random.default_rng(0)
+    photos = {f"{i}.png": (f'dog,1,"[[""dog"", 0, 0, {10 + i}, 20]]"', picture(rng, i)) for i in range(9)}
+    write_table(tmp_path / "data", "photos", "path,concept,boxed,boxes", photos)
     return write_folder(tmp_path / "data")
 
 
@@ -32,6 +37,11 @@ def model(tmp_path: Path, make_pipeline, capsys) -> Path:
     encoder.load_state_dict(pipe.imagebind.state_dict(), strict=False)
     pipe.register_modules(imagebind=encoder.eval())
     pipe.save_pretrained(tmp_path / "model")
+    small = DeticConfig(
+        "resnet", (1, 1, 1, 1), (8, 8, 8, 8), fpn_width=16, fc_width=16, mask_width=0, embed_dim=config.embed_dim,
+        norm_groups=4, short_side=64, long_side=96, stage_weights=(10.0,), proposals=5,
+    )  # fmt: skip
+    DeticDetector(DeticModel(small)).save_pretrained(tmp_path / "model" / "detector")
     capsys.readouterr()  # the libraries' bars
     return tmp_path / "model"
 
@@ -47,10 +57,12 @@ def test_the_whole_command_writes_scores_and_pictures_and_repeats_itself(run, da
     assert {Path(name).suffix for name in files} == {".json", ".html", ".webp", ".png"}
     assert written["rows"].keys() == GOALS.keys()
     assert written["rows"]["imu_to_text"]["why"] == NOT_IN_MODEL
+    assert {way: found["photos"] for way, found in written["detector"].items()} == {"text": 1, "audio": 1}  # --limit 1
     assert len(written["partial"]) == 2 and str(tmp_path) not in json.dumps(written)
 
     code, table, _ = run(*words)
     assert code == 0 and table.count("PARTIAL") == 2 and NOT_IN_MODEL in table
+    assert "Detector on 1 whole photos, all concepts asked by audio" in table
     again = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert again | {"seconds_per_picture": 0} == written | {"seconds_per_picture": 0}
 

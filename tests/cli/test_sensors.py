@@ -192,8 +192,10 @@ def test_warnings_name_options_too(run, sensed, tmp_path):
 def test_a_model_without_the_tower_is_refused_before_the_file_is_read(run, tiny_folder, tmp_path):
     from bind2gen.imagebind.config import TINY
     from bind2gen.imagebind.model import ImageBindModel
+    from bind2gen.imagebind.processor import ImageBindProcessor
 
     ImageBindModel(TINY(["audio"])).save_pretrained(tmp_path / "deaf")
+    ImageBindProcessor.for_config(TINY(["audio"])).save_pretrained(tmp_path / "deaf")
     (tmp_path / "text.png").write_text("no depth")
     words = ["--depth", tmp_path / "text.png", "--imagebind", tmp_path / "deaf", "--out", tmp_path / "x.npz", "--quiet"]
     code, _, stderr = run("embed", *words)

@@ -19,6 +19,7 @@ from bind2gen.cli.demo import UPLOAD_FOLDER, demos
 from bind2gen.detection import ImageBindDetectionPipeline
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.studio import BUNDLED_WORDS, DetectionStudio, Studio
+from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles
 
 RATE = 16_000  # Hz
@@ -54,7 +55,9 @@ def server(page, tmp_path_factory) -> Iterator[Server]:
     studio = Studio(pipe, words=BUNDLED_WORDS)
     studio.warm()
     detection = ImageBindDetectionPipeline.from_pretrained(modalities=["audio", "text"])
-    detecting = DetectionStudio(detection, words=BUNDLED_WORDS, worker=studio.worker)
+    detecting = DetectionStudio(
+        detection, words=BUNDLED_WORDS, worker=studio.worker, note=known_weakness(bundled_path())
+    )
     detecting.warm()
     kept = VisitorFiles(uploads)
     blocks = page.build({"sound2image": studio, "detect": detecting, "arithmetic": studio}, kept)

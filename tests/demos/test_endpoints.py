@@ -39,6 +39,11 @@ def pixels(result):
     return np.stack([np.asarray(Image.open(item["image"]).convert("RGB"), dtype=int) for item in files])
 
 
+def test_the_page_says_how_weak_the_detector_is_on_whole_photographs(server):
+    texts = [str(part["props"].get("value")) for part in server.blocks.config["components"]]
+    assert server.detecting.note and any(server.detecting.note in text for text in texts)
+
+
 def test_endpoints_are_the_documented_ones_with_these_parameters(server):
     found = client(server).view_api(return_format="dict", print_info=False)["named_endpoints"]
     parameters = {name: [p["parameter_name"] for p in about["parameters"]] for name, about in found.items()}

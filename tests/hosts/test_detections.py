@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import json
 import warnings
 
@@ -38,6 +39,18 @@ def supervision():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that OpenCV is missing
         return pytest.importorskip("supervision", minversion="0.30")
+
+
+def test_what_was_understood_goes_along():
+    words = ({"hound": 0.75, "cat": 0.25}, {"clock": 1.0}, {})
+    found = dataclasses.replace(some(), understood=words)
+    for part in (found.above(0.4), found.of("bell"), found.sorted(), found.top(1), found[1:], found[[0]], found[2]):
+        assert part.understood == words
+    assert Detections.from_dict(json.loads(json.dumps(found.to_dict()))) == found != some()
+    assert some().understood is None and "understood" not in some().to_dict()
+    for wrong in (words[:2], dict(words[0]), "dog"):
+        with pytest.raises(InputError, match="Detections.understood: wanted 3"):
+            dataclasses.replace(found, understood=wrong)
 
 
 # ---- checks ----
@@ -225,6 +238,15 @@ def test_supervision_there_and_back(supervision, masks):
     assert Detections.from_supervision(theirs, image_size=SIZE, labels=LABELS) == some(masks)
     assert Detections.from_supervision(theirs, image_size=SIZE) == some(masks)
     assert Detections.from_supervision(theirs[theirs.class_id == 1], image_size=SIZE).labels == ("0", "bell")
+
+
+def test_supervisions_merged_findings_keep_their_names(supervision):
+    dogs, bells = (Detections([[x, 0, x + 2, 2]], [0.5], [0], (name,), SIZE) for x, name in ((0, "dog"), (4, "bell")))
+    cars = Detections([[8, 0, 9, 2]], [0.5], [1], ("dog", "car"), SIZE)
+    merged = supervision.Detections.merge([found.to_supervision() for found in (dogs, bells, cars, dogs)])
+    back = Detections.from_supervision(merged, image_size=SIZE)
+    assert back.names == ("dog", "bell", "car", "dog") and back.labels == ("dog", "car", "bell")
+    assert back.of("bell").xyxy.tolist() == [[4, 0, 6, 2]]
 
 
 def test_supervision_takes_nothing_found(supervision):

@@ -71,13 +71,20 @@ def test_a_score_is_the_sigmoid_of_the_scaled_cosine():
     assert torch.allclose(scores, torch.tensor([4 * (0.6 - 0.3), 4 * (0.8 - 0.3)]).sigmoid())
 
 
-def test_with_a_background_a_score_is_a_share_among_prompts_and_background():
+def test_with_a_background_a_score_is_a_share_among_itself_and_the_background():
     settings = RescoringSettings(margin=0, square=False, temperature=0.5)
     detector = rescoring(settings=settings, background=torch.stack([9 * BLUE, BLUE]))
-    scores = detector.scores(detector.encode_image(scene()), torch.stack([RED, GREEN]))
+    encoded = detector.encode_image(scene())
+    scores = detector.scores(encoded, torch.stack([RED, GREEN]))
     e = float(np.exp(2))
-    assert torch.allclose(scores[0], torch.tensor([e, 1.0]) / (e + 3))
-    assert torch.allclose(scores[1], torch.tensor([1.0, e]) / (e + 3))
+    assert torch.allclose(scores[:2], torch.tensor([[e / (e + 2), 1 / 3], [1 / 3, e / (e + 2)]]))
+    assert torch.allclose(detector.scores(encoded, RED[None]), scores[:, :1])  # prompts do not compete
+
+
+def test_what_of_the_background_means_the_prompt_is_no_rival():
+    with_itself = rescoring(background=torch.stack([BLUE, 3 * RED])), rescoring(background=BLUE[None])
+    scores = [d.scores(d.encode_image(scene()), torch.stack([RED, GREEN])) for d in with_itself]
+    assert torch.allclose(scores[0][:, 0], scores[1][:, 0]) and not torch.allclose(scores[0][:, 1], scores[1][:, 1])
 
 
 def test_what_is_more_like_the_background_gets_no_box():

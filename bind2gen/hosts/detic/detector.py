@@ -15,10 +15,12 @@ from torchvision.ops import clip_boxes_to_image, nms
 
 from ...errors import CheckpointError, HostError, InputError
 from ...imagebind.weights import open_weights
-from ..detections import Detections, Proposals, checked_thresholds
+from ...preprocess.image import upright
+from ..detection_checks import checked_thresholds
+from ..detections import Detections, Proposals
 from ..selection import checked_class_embeds, checked_count, checked_labels
 from .config import DeticConfig
-from .image import load_picture, padded, resized_size, to_pixels
+from .image import padded, resized_size, to_pixels
 from .loading import load_official, model_from_tensors
 from .masks import paste_masks
 from .model import DeticModel, EncodedImage
@@ -124,7 +126,7 @@ class DeticDetector(
 
         Args:
             image: a PIL image, path, bytes, file object, array (H, W, 3) or tensor (3, H, W); see
-                :func:`bind2gen.preprocess.image.load`. Orientation marks (EXIF) are obeyed.
+                :func:`bind2gen.preprocess.image.upright`. Orientation marks (EXIF) are obeyed.
             short_side, long_side: pixels, instead of the config's: 640 and 640 are the published fast setting.
 
         Raises:
@@ -144,7 +146,7 @@ class DeticDetector(
             raise InputError(f"images: wanted a list of pictures, got {type(images).__name__}; one is for encode_image")
         if not images:
             return []
-        pictures = [load_picture(image) for image in images]
+        pictures = [upright(image) for image in images]
         sizes = [resized_size(picture.size, *limits) for picture in pictures]
         pixels = [
             to_pixels(picture, self.config, size, self.model.device)

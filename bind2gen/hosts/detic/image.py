@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from PIL import Image
 
-from ...preprocess.image import load
 from .config import STRIDE, DeticConfig
-
-
-def load_picture(source: Any) -> Image.Image:
-    """An upright RGB picture of 8 bits from whatever ``bind2gen.preprocess.image.load`` takes.
-
-    Raises:
-        UnreadableError, EmptyInputError, ShapeError, TooLargeError, NonFiniteError, InputError: all name the source.
-    """
-    picture = load(source)
-    if isinstance(picture, Image.Image):
-        return picture
-    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8)  # (3, H, W)
-    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
 
 
 def resized_size(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
