@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,30 @@ from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
 
 EMBED_DIM = 32
+FULL_SIZE = "test_parity.py"  # name of the files that build models of full size
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the processors; their subprocesses read the variable
+    os.environ["OMP_NUM_THREADS"] = str(max(1, os.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of ``-n auto``: one a processor, four at most, for each takes two gigabytes."""
+    return min(4, os.cpu_count())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """The tests of a file share its fixtures, and no two models of full size are in memory."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return FULL_SIZE if file.endswith(FULL_SIZE) else file
+
+    return Files(config, log)
 
 
 def build_host(width: int = EMBED_DIM) -> StableUnCLIPImg2ImgPipeline:

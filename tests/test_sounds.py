@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from bind2gen import sounds
 from bind2gen.errors import InputError
 from bind2gen.sounds import NAMES, SAMPLE_RATE, concept_of, dsp, machines, synthesise, write
 from bind2gen.sounds.__main__ import main
+
+made = functools.cache(synthesise)  # for tests that only listen
 
 
 def spectrogram(x: np.ndarray, frame: int = 1024, hop: int = 160) -> np.ndarray:
@@ -46,7 +49,7 @@ def centroid(x: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_sound_is_16_khz_float32_of_4_to_5_seconds_and_audible(name: str) -> None:
-    x = synthesise(name)
+    x = made(name)
     assert x.dtype == np.float32 and x.ndim == 1
     assert 4.0 <= len(x) / SAMPLE_RATE <= 5.0
     assert np.isfinite(x).all()
@@ -58,7 +61,7 @@ def test_every_sound_is_16_khz_float32_of_4_to_5_seconds_and_audible(name: str) 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_seed_alone_decides_the_samples(name: str) -> None:
     state = np.random.get_state()[1].copy()
-    first, again, other = synthesise(name, seed=3), synthesise(name, seed=3), synthesise(name, seed=4)
+    first, again, other = made(name), synthesise(name, seed=0), synthesise(name, seed=4)
     assert np.array_equal(first, again)
     assert abs(np.corrcoef(first, other)[0, 1]) < 0.9
     assert np.array_equal(np.random.get_state()[1], state)  # the global generator is left alone
@@ -73,7 +76,7 @@ def test_names_match_concepts_and_the_public_names_exist() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_siren_sweeps_between_its_two_pitches(seed: int) -> None:
-    x = synthesise("police_van", seed=seed)
+    x = made("police_van", seed=seed)
     frames = spectrogram(x)
     hertz = np.fft.rfftfreq(1024, 1 / SAMPLE_RATE)
     band = (hertz > 500) & (hertz < 1500)
@@ -86,7 +89,7 @@ def test_the_siren_sweeps_between_its_two_pitches(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_clock_ticks_at_its_period(seed: int) -> None:
-    level = envelope(synthesise("clock", seed=seed))
+    level = envelope(made("clock", seed=seed))
     onsets, last = [], -1e9
     for i in np.flatnonzero(level > -12):
         if i - last > 40:  # 0.2 s: the second click of the same beat does not count
@@ -99,19 +102,19 @@ def test_the_clock_ticks_at_its_period(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_rotor_slaps_at_the_blade_rate(seed: int) -> None:
-    assert envelope_peak(synthesise("helicopter", seed=seed), 5, 40) == pytest.approx(machines.BLADE_RATE, abs=0.3)
+    assert envelope_peak(made("helicopter", seed=seed), 5, 40) == pytest.approx(machines.BLADE_RATE, abs=0.3)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_frog_croaks_in_pulses_and_around_2_khz(seed: int) -> None:
-    x = synthesise("frog", seed=seed)
+    x = made("frog", seed=seed)
     assert 40 < envelope_peak(x, 20, 80) < 60
     assert 1700 < centroid(x) < 2700
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("cow", 80, 200), ("cat", 380, 820), ("insect", 160, 240)])
 def test_the_pitch_of_a_voice_lies_where_it_was_put(name: str, low: float, high: float) -> None:
-    x = synthesise(name).astype(np.float64)
+    x = made(name).astype(np.float64)
     level = envelope(x, SAMPLE_RATE // 4)
     start = int(level.argmax()) * SAMPLE_RATE // 4
     part = x[start : start + SAMPLE_RATE // 8]
@@ -123,7 +126,7 @@ def test_the_pitch_of_a_voice_lies_where_it_was_put(name: str, low: float, high:
 
 
 def test_things_are_as_bright_as_their_sources() -> None:
-    bright = {name: centroid(synthesise(name)) for name in NAMES}
+    bright = {name: centroid(made(name)) for name in NAMES}
     assert 2500 < bright["bird"] < 6000
     assert bright["airplane"] < 500
     assert bright["cow"] < bright["sheep"] < bright["bird"]
@@ -131,7 +134,7 @@ def test_things_are_as_bright_as_their_sources() -> None:
 
 
 def test_animals_and_keys_pause_where_engines_and_water_do_not() -> None:
-    quiet = {name: float((envelope(synthesise(name), 400) < -25).mean()) for name in NAMES}
+    quiet = {name: float((envelope(made(name), 400) < -25).mean()) for name in NAMES}
     for name in ("dog", "cat", "frog", "clock", "rooster"):
         assert quiet[name] > 0.2, name
     for name in ("sea", "train", "helicopter", "airplane", "drone", "car", "rain"):

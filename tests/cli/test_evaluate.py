@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bind2gen.evaluate.judge import JUDGE_LOOP
 from bind2gen.evaluate.scores import GOALS, NOT_IN_MODEL
 from bind2gen.hosts.detic import DeticConfig, DeticDetector, DeticModel
 from bind2gen.imagebind.config import ImageBindConfig
@@ -16,6 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))  # mini_folder.p
 from mini_folder import picture, write_folder, write_table  # noqa: E402
 
 QUICK = ["--limit", "1", "--judge-steps", "2", "--steps", "1"]
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bind2gen.evaluate.judge.JUDGE_LOOP", replace(JUDGE_LOOP, batch_size=8))
 
 
 @pytest.fixture

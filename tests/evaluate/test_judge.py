@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from bind2gen.errors import Bind2GenError
-from bind2gen.evaluate.judge import build_judge, judge_features, judge_logits, prepare_judge, train_judge
+from bind2gen.evaluate.judge import (
+    JUDGE_LOOP,
+    build_judge,
+    judge_features,
+    judge_logits,
+    prepare_judge,
+    train_judge,
+)
 from bind2gen.train.data import ImageSet, Sample
 from bind2gen.train.loop import LoopConfig
 
@@ -59,7 +67,8 @@ def test_features_are_those_the_logits_come_from_and_ignore_mirroring():
         assert F.cosine_similarity(features @ judge[-1].weight.T, logits).min() > 0.9999
 
 
-def test_a_judge_is_reused_and_not_mistaken_for_another(tmp_path):
+def test_a_judge_is_reused_and_not_mistaken_for_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("bind2gen.evaluate.judge.JUDGE_LOOP", replace(JUDGE_LOOP, batch_size=8))
     train, held_out = striped(24, 0), striped(8, 1)
     first = prepare_judge(train, held_out, ["sea", "cow"], tmp_path, steps=2, quiet=True)
     lines = (tmp_path / "metrics.jsonl").read_text()

@@ -83,8 +83,8 @@ def test_injected_queries_give_the_logits_of_the_models_own_text_path(detector):
     embeds = detector.embed_text(TEXTS)
     got = detector.logits(detector.encode_image(picture()), embeds)
     assert wanted.logits[0].std() > 0.05
-    assert torch.allclose(embeds, wanted.text_embeds[0], atol=1e-7)
-    assert torch.allclose(got, wanted.logits[0], atol=1e-6)
+    assert torch.allclose(embeds, wanted.text_embeds[0], atol=1e-6)
+    assert torch.allclose(got, wanted.logits[0], atol=1e-5)
 
 
 def test_only_the_direction_of_queries_counts(detector):
@@ -130,7 +130,8 @@ def test_prompts_do_not_compete_unless_asked_to(detector):
     together = detector.detect(encoded, embeds, threshold=0.2)
     for i in range(len(TEXTS)):
         alone = detector.detect(encoded, embeds[i : i + 1], threshold=0.2)
-        assert np.array_equal(together.of(i).xyxy, alone.xyxy) and len(alone)
+        # Products of other sizes round differently, and scores may change places.
+        assert sorted(together.of(i).xyxy.tolist()) == sorted(alone.xyxy.tolist()) and len(alone)
 
 
 def test_the_threshold_can_be_one_a_prompt(detector):

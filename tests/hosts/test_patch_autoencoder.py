@@ -57,7 +57,7 @@ def test_it_is_found_by_name_and_survives_saving(tmp_path):
     again = PatchAutoencoder.from_pretrained(tmp_path)
     assert again.config.scaling_factor == 1.25
     x = smooth_pictures(2)
-    assert torch.equal(again(x).sample, model(x).sample)
+    assert torch.allclose(again(x).sample, model(x).sample, atol=1e-4)
     assert issubclass(bind2gen.PatchAutoencoder, bind2gen.ModelMixin)
 
 

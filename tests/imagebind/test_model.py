@@ -198,7 +198,9 @@ def test_save_and_load_whole_and_in_part(model, tmp_path, caplog):
         assert torch.equal(whole.state_dict()[key], value), key
     part = ImageBindModel.from_pretrained(tmp_path, modalities=["audio", "image"])
     assert list(part.towers) == ["vision", "audio"]
-    assert torch.equal(part.encode("audio", clips("audio")), model.encode("audio", clips("audio")))
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in part.state_dict().items())
+    # Weights mapped from a file are aligned otherwise, which may round a sum otherwise.
+    assert distance(part.encode("audio", clips("audio")), model.encode("audio", clips("audio"))) < 1e-5
     assert "not used" not in caplog.text and "newly initialized" not in caplog.text
 
 
@@ -215,7 +217,7 @@ def test_auto_classes_find_the_model(model, tmp_path):
     assert type(AutoConfig.from_pretrained(tmp_path)) is ImageBindConfig
     loaded = AutoModel.from_pretrained(tmp_path)
     assert type(loaded) is ImageBindModel
-    assert torch.equal(loaded.encode("imu", clips("imu")), model.encode("imu", clips("imu")))
+    assert distance(loaded.encode("imu", clips("imu")), model.encode("imu", clips("imu"))) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

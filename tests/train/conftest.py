@@ -27,6 +27,12 @@ def encoded(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a few steps take less time than the picture of how they went."""
+    monkeypatch.setattr("bind2gen.train.loop.plot_curves", lambda folder: None)
+
+
 @pytest.fixture
 def csv_folder(tmp_path: Path) -> Callable[..., Path]:
     """Makes a folder with ``pairs.csv``: pictures and the infrared of each, some held out."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bind2gen.errors import InputError, NonFiniteError
-from bind2gen.train.curves import read_metrics
+from bind2gen.train.curves import plot_curves, read_metrics
 from bind2gen.train.loop import LoopConfig, _averaged, learning_rate_factor, step_of, train, weights_of
 
 CONFIG = LoopConfig(
@@ -59,6 +59,13 @@ def test_the_moving_average_lags_behind_the_weights(tmp_path):
     average = train(model, loss_of(model), CONFIG, tmp_path)
     moved = (model[0].weight - start).norm()
     assert 0 < (average[0].weight - start).norm() < moved
+
+
+def test_a_run_ends_with_a_picture_of_its_curves(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("bind2gen.train.loop.plot_curves", plot_curves)
+    train(fresh_model(), loss_of(fresh_model()), CONFIG, tmp_path)
+    assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_learning_rate_warms_up_and_decays():

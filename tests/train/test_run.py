@@ -128,21 +128,30 @@ def test_two_processes_under_accelerate_equal_one(tmp_path, recipe, init, csv_fo
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (ImageBindModel.from_pretrained(tmp_path / n).state_dict() for n in ("one", "two"))
-    assert all(torch.allclose(two[name], value, atol=2e-5) for name, value in one.items())
-    losses = [[row["loss"] for row in rows(tmp_path / n)] for n in ("one", "two")]
-    assert losses[1] == pytest.approx(losses[0], abs=1e-4) and losses[0][-1] < losses[0][0]
+    one, two = (rows(tmp_path / n) for n in ("one", "two"))
+    assert two[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-4)
+    losses = [[row["loss"] for row in logged] for logged in (one, two)]
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5) and losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert losses[0][-1] < losses[0][0]
+    # Adam's steps are of one size however small a gradient is, so a few weights go where rounding takes them.
+    begun = starting.starting_model(load_recipe(recipe), str(init))[0]
+    ended = (ImageBindModel.from_pretrained(tmp_path / n) for n in ("one", "two"))
+    start, one, two = (torch.nn.utils.parameters_to_vector(m.towers["thermal"].parameters()) for m in (begun, *ended))
+    assert (two - one).norm() < 0.01 * (one - start).norm()
     begun = json.loads((tmp_path / "two" / "training" / "loop.json").read_text())
     assert begun["batch_size"] == 2  # of the recipe's four pairs
 
 
-def test_a_micro_batch_changes_memory_only(tmp_path, recipe, init, csv_folder):
+def test_a_micro_batch_changes_memory_only(tmp_path, recipe, init, csv_folder, monkeypatch):
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, lr, betas: torch.optim.SGD(groups, lr=100 * lr))
     data = csv_folder(8)
     for name, more in (("whole", ""), ("parts", "micro_batch = 2\n")):
         recipe.write_text(RECIPE + more)
         assert main(arguments(recipe, data, tmp_path / name, "--init", init, "--steps", 3)) == 0
     whole, parts = (ImageBindModel.from_pretrained(tmp_path / n).state_dict() for n in ("whole", "parts"))
-    assert all(torch.allclose(parts[name], value, atol=2e-5) for name, value in whole.items())
+    begun = starting.starting_model(load_recipe(recipe), str(init))[0].state_dict()
+    assert max((value - begun[name]).abs().max() for name, value in whole.items()) > 0.01  # 3e-8 is rounding
+    assert all(torch.allclose(parts[name], value, atol=1e-5) for name, value in whole.items())
 
 
 def members_of(modality: str, number: int) -> dict[str, bytes]:

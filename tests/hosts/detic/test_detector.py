@@ -66,7 +66,8 @@ def test_several_pictures_at_once_are_found_in_their_own_pixels(detector):
     alone = detector.encode_image(large)
     both = detector.encode_images([small, large])
     assert [e.image_size for e in both] == [(120, 90), (200, 150)]
-    torch.testing.assert_close(both[1].boxes, alone.boxes, rtol=0, atol=0.05)  # same padding: only rounding differs
+    apart = (both[1].boxes[:, None] - alone.boxes).abs().amax(2)  # of about equal scores any may be first
+    assert len(both[1].boxes) == len(alone.boxes) and apart.amin(1).max() < 0.05  # same padding: only rounding differs
     assert detector.encode_images([]) == []
 
 
@@ -106,7 +107,8 @@ def test_other_prompts_do_not_run_the_network_again(detector, encoded):
         hook.remove()
     assert not runs
     assert len(first) and len(more) > len(first)
-    np.testing.assert_array_equal(more.of(0).xyxy, first.xyxy)  # prompts do not compete here
+    # Prompts do not compete here. Products of other sizes round differently, and scores may change places.
+    assert sorted(more.of(0).xyxy.tolist()) == sorted(first.xyxy.tolist())
     np.testing.assert_allclose(more.of(0).scores, first.scores, atol=1e-6)
 
 

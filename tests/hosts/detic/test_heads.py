@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torchvision.ops import nms, roi_align
+from torchvision.ops import box_iou, nms, roi_align
 
 from bind2gen.errors import TooLargeError
 from bind2gen.hosts.detic.cascade import apply_deltas, deltas_between, pool_regions
@@ -101,6 +101,8 @@ def test_suppression_equals_nms_class_by_class(seed, count, classes, iou):
     draw = torch.Generator().manual_seed(seed)
     corners = torch.rand(count, 4, generator=draw) * torch.tensor([50.0, 50.0, 40.0, 40.0])
     boxes = torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:].floor()], 1)  # some of them empty
+    # Whole sizes make overlaps of exactly the limit, which torchvision rounds otherwise.
+    assume(not ((box_iou(boxes, boxes) - iou).abs() < 1e-5).any())
     scores = torch.rand(count, classes, generator=draw)
     thresholds = torch.rand(classes, generator=draw) * 0.6
     stays = suppress(boxes, scores, thresholds, iou)
