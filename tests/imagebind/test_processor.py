@@ -279,7 +279,8 @@ def test_cuda_agrees_with_cpu(sound, photo, movie):
     tensor = torch.from_numpy(photo).permute(2, 0, 1).cuda()
     stays = processor(images=tensor, audio=(torch.from_numpy(sound[0]).cuda(), 16_000))
     assert all(value.is_cuda for value in stays.values())
-    assert (stays["pixel_values"].cpu() - here["pixel_values"]).abs().max() < 0.1
+    # Pillow, which resizes pictures, rounds to whole levels in between: tensors are compared with tensors.
+    assert torch.allclose(stays["pixel_values"].cpu(), processor(images=tensor.cpu())["pixel_values"], atol=1e-3)
 
 
 def test_auto_processor_finds_it(tmp_path):

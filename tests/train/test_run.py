@@ -150,8 +150,8 @@ def test_a_micro_batch_changes_memory_only(tmp_path, recipe, init, csv_folder, m
         assert main(arguments(recipe, data, tmp_path / name, "--init", init, "--steps", 3)) == 0
     whole, parts = (ImageBindModel.from_pretrained(tmp_path / n).state_dict() for n in ("whole", "parts"))
     begun = starting.starting_model(load_recipe(recipe), str(init))[0].state_dict()
-    assert max((value - begun[name]).abs().max() for name, value in whole.items()) > 0.01  # 3e-8 is rounding
-    assert all(torch.allclose(parts[name], value, atol=1e-5) for name, value in whole.items())
+    assert max((value - begun[name]).abs().max() for name, value in whole.items()) > 0.01  # 1e-7 is rounding
+    assert all(torch.allclose(parts[name], value, rtol=0, atol=2e-6) for name, value in whole.items())
 
 
 def members_of(modality: str, number: int) -> dict[str, bytes]:
