@@ -14,7 +14,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from ..errors import ModalityError
 from ..modality import TOWERS
 
-StemKind = Literal["patches", "tokens", "windows"]
+StemKind = Literal["patches", "network", "tokens", "windows"]
+NETWORK_STRIDE = 32  # pixels a cell, of the last features of timm's networks
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class TowerConfig:
 
     Attributes:
         width, depth, heads: of the transformer trunk.
-        stem: ``"patches"`` (pictures and spectrograms), ``"tokens"`` (text), ``"windows"`` (IMU).
+        stem: ``"patches"`` or ``"network"`` (pictures and spectrograms), ``"tokens"`` (text), ``"windows"`` (IMU).
         input_shape: one clip as the tower takes it: (C, H, W), (context,) or (channels, samples).
         kernel, stride: of the patch projection in (rows, columns), or the window length in samples as (n,).
         stem_channels: widths of stride-2 3x3 convolutions before the patch projection; empty for plain patches.
             Early convolutions train far better on little data (arXiv 2106.14881).
         stem_blocks: residual blocks of two convolutions after each of them.
+        network: timm's name of the convolutional network that is a ``"network"`` stem, such as one trained on ImageNet.
         frames: frames that one spatio-temporal patch spans; 1 for a purely spatial stem.
         stem_norm: LayerNorm on the projected patches.
         input_norm: LayerNorm before the first block.
@@ -49,6 +51,7 @@ class TowerConfig:
     stride: tuple[int, ...] = ()
     stem_channels: tuple[int, ...] = ()
     stem_blocks: int = 0
+    network: str = ""
     frames: int = 1
     vocab_size: int = 0
     stem_norm: bool = True
@@ -74,6 +77,8 @@ class TowerConfig:
         if self.stem == "tokens":
             return self.input_shape
         sizes = self.input_shape[1:]
+        if self.stem == "network":
+            return tuple(-(-size // NETWORK_STRIDE) for size in sizes)
         if self.stem == "patches":
             sizes = tuple(-(-size // 2 ** len(self.stem_channels)) for size in sizes)
         return tuple((size - k) // s + 1 for size, k, s in zip(sizes, self.kernel, self.stride, strict=True))

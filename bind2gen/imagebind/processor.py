@@ -25,7 +25,8 @@ from .misplaced import meant_as
 from .read_ahead import read_ahead
 from .weights import HUB_OPTIONS
 
-VOCABULARY_FILE = "bpe_vocabulary.txt.gz"  # beside processor_config.json where it is not CLIP's own
+# Beside processor_config.json where the vocabulary is not CLIP's own, by what it holds.
+VOCABULARY_FILES = {"pairs": "bpe_vocabulary.txt.gz", "words": "words.txt.gz"}
 
 
 class ImageBindFeatures(BatchFeature):
@@ -211,8 +212,11 @@ class ImageBindProcessor(ProcessorMixin):
             for field, wanted in front.sizes(tower).items():
                 if (came := getattr(getattr(self, name), field)) != wanted:
                     found.append(f"{name}.{field} is {came}, the model's {kind.tower} tower wants {wanted}")
-            if name == "text" and (size := text.vocabulary_size(self.text)) > tower.vocab_size:
-                found.append(f"text.vocabulary has {size} tokens, the model's text tower knows {tower.vocab_size}")
+            if name == "text":
+                size, known = text.vocabulary_size(self.text), tower.vocab_size
+                # Merges are numbered alike in every table; a word's number is its place in the tower's own.
+                if size > known or (self.text.units == "words" and size != known):
+                    found.append(f"text.vocabulary has {size} tokens, the model's text tower knows {known}")
         return found
 
     def check(self, config: ImageBindConfig, *, names: list[str] | None = None) -> None:
@@ -227,13 +231,13 @@ class ImageBindProcessor(ProcessorMixin):
         """Plain JSON; a vocabulary of one's own is named as the file that :meth:`save_pretrained` lays beside it."""
         values: dict[str, Any] = {name: getattr(self, name).to_dict() for name in FRONTS}
         if self.text.vocabulary is not None:
-            values["text"]["vocabulary"] = VOCABULARY_FILE
+            values["text"]["vocabulary"] = VOCABULARY_FILES[self.text.units]
         return values | {"processor_class": type(self).__name__}
 
     def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
         # Called by save_pretrained; the vocabulary goes along here, so that it is pushed to the hub with the rest.
         if self.text.vocabulary is not None:
-            target = Path(json_file_path).with_name(VOCABULARY_FILE)
+            target = Path(json_file_path).with_name(VOCABULARY_FILES[self.text.units])
             if not (target.exists() and target.samefile(self.text.vocabulary)):
                 shutil.copyfile(self.text.vocabulary, target)
         super().to_json_file(json_file_path)
@@ -253,7 +257,8 @@ class ImageBindProcessor(ProcessorMixin):
         if settings.get("vocabulary") is not None:
             where = Path(pretrained_model_name_or_path)
             where = where.parent if where.is_file() else pretrained_model_name_or_path
-            values["text"] = settings | {"vocabulary": cached_file(where, VOCABULARY_FILE, **options)}
+            name = VOCABULARY_FILES.get(settings.get("units"), VOCABULARY_FILES["pairs"])  # older files say no units
+            values["text"] = settings | {"vocabulary": cached_file(where, name, **options)}
         return values, unused
 
 

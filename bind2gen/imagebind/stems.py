@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import ModalityError
 from .config import TowerConfig
 
 STEM_NORM_EPS = 1e-5  # stems keep LayerNorm's default; blocks and heads use 1e-6
@@ -68,6 +69,26 @@ class PatchStem(nn.Module):
         return self.norm(x.flatten(2).transpose(1, 2))  # (B, T, width)
 
 
+class NetworkStem(nn.Module):
+    """Pictures and spectrograms: last features of a convolutional network of timm. (B, C, H, W) -> (B, T, width)."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        import timm  # heavy, and most models do without
+
+        if not timm.is_model(config.network):  # timm would look for other names on the hub
+            raise ModalityError(f"wanted a tower that begins with {config.network!r}, timm {timm.__version__} has none")
+        self.network = timm.create_model(config.network, in_chans=config.input_shape[0], num_classes=0)
+        self.projection = nn.Conv2d(self.network.num_features, config.width, 1, bias=False)
+        self.norm = nn.LayerNorm(config.width, eps=STEM_NORM_EPS) if config.stem_norm else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim == 5:
+            x = x.squeeze(2)  # a clip of one frame
+        x = self.projection(self.network.forward_features(x))
+        return self.norm(x.flatten(2).transpose(1, 2))  # (B, T, width)
+
+
 class WindowStem(nn.Module):
     """IMU: non-overlapping windows of all channels. (B, C, L) -> (B, T, width)."""
 
@@ -93,4 +114,9 @@ class TokenStem(nn.Module):
         return self.token_embedding(ids)
 
 
-STEMS: dict[str, type[nn.Module]] = {"patches": PatchStem, "windows": WindowStem, "tokens": TokenStem}
+STEMS: dict[str, type[nn.Module]] = {
+    "patches": PatchStem,
+    "network": NetworkStem,
+    "windows": WindowStem,
+    "tokens": TokenStem,
+}

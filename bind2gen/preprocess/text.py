@@ -1,4 +1,7 @@
-"""Sentences to token ids: CLIP's byte-pair encoding with start and end tokens (facebookresearch/ImageBind, data.py)."""
+"""Sentences to token ids: CLIP's byte-pair encoding with start and end tokens (facebookresearch/ImageBind, data.py).
+
+Or whole words with an end token, for towers that begin with a table of words.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,14 @@ import torch
 from ..errors import Bind2GenWarning, EmptyInputError, InputError, ShapeError, UnreadableError
 from .settings import Settings
 from .sources import one_line
+from .words import WordTokenizer, split_words
 
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
 CONTEXT_LENGTH = 77  # tokens
 MIN_CONTEXT_LENGTH = 2  # start and end
+UNITS = ("pairs", "words")
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,20 @@ class TextSettings(Settings):
 
     Attributes:
         context_length: tokens, start and end included; longer texts are cut, the end token kept at the last place.
-        vocabulary: path of a table of byte pairs (gzip, one merge a line after a header line); None is CLIP's own,
-            which comes with open_clip.
+        vocabulary: path of the table: of byte pairs (gzip, one merge a line after a header line), where None is CLIP's
+            own, which comes with open_clip; or of words (gzip, one a line).
+        units: what the table holds, ``"pairs"`` or ``"words"``.
     """
 
     context_length: int = CONTEXT_LENGTH
     vocabulary: str | None = None
+    units: str = "pairs"
 
     def __post_init__(self) -> None:
         self.require_positive("context_length")
+        self.require_choice("units", UNITS)
+        if self.units == "words" and self.vocabulary is None:
+            raise InputError("TextSettings: wanted the vocabulary that units='words' reads, got None")
         if self.context_length < MIN_CONTEXT_LENGTH:
             raise InputError(f"TextSettings: wanted context_length of at least 2, got {self.context_length}")
         if self.vocabulary is not None:
@@ -64,8 +74,8 @@ def load(source: Any) -> str:
 def transform(texts: str | list[str], settings: TextSettings = TextSettings()) -> torch.Tensor:
     """Token ids of one text, (context,), or of a list, (B, context): int64, zero after the end token.
 
-    Texts are mended (ftfy), unescaped twice, lower-cased, and their whitespace collapsed. Of what is longer than the
-    context, a warning says which words were lost.
+    Texts are mended (ftfy), unescaped twice, lower-cased, and their whitespace collapsed (of words: and punctuation and
+    accents taken away). Of what is longer than the context, a warning says which words were lost.
 
     Raises:
         EmptyInputError: an empty list.
@@ -82,15 +92,19 @@ def transform(texts: str | list[str], settings: TextSettings = TextSettings()) -
 
 
 def _warn_of_lost_words(texts: list[str], settings: TextSettings) -> None:
-    encoder, kept = tokenizer(settings), settings.context_length - MIN_CONTEXT_LENGTH
+    encoder = tokenizer(settings)
     for text in texts:
-        if len(text.encode()) <= kept:  # a token is a byte at least
+        if len(text.encode()) <= settings.context_length - MIN_CONTEXT_LENGTH:  # a token is a byte at least
             continue
-        tokens = encoder.encode(text)
-        if len(tokens) > kept:
-            lost = one_line(encoder.decode(tokens[kept:]), 200)
-            words = f"text: the model reads {settings.context_length} tokens, this one has {len(tokens) - kept} more"
-            warnings.warn(f"{words}; lost: {lost!r}", Bind2GenWarning, stacklevel=3)
+        if isinstance(encoder, WordTokenizer):
+            beyond = encoder.words(text)[settings.context_length - 1 :]
+            lost = " ".join(beyond)
+        else:
+            beyond = encoder.encode(text)[settings.context_length - MIN_CONTEXT_LENGTH :]
+            lost = encoder.decode(beyond)
+        if beyond:
+            words = f"text: the model reads {settings.context_length} tokens, this one has {len(beyond)} more"
+            warnings.warn(f"{words}; lost: {one_line(lost, 200)!r}", Bind2GenWarning, stacklevel=3)
 
 
 def vocabulary_size(settings: TextSettings) -> int:
@@ -98,20 +112,20 @@ def vocabulary_size(settings: TextSettings) -> int:
     return tokenizer(settings).vocab_size
 
 
-def tokenizer(settings: TextSettings) -> SimpleTokenizer:
+def tokenizer(settings: TextSettings) -> SimpleTokenizer | WordTokenizer:
     """The tokenizer of these settings, made once per vocabulary file."""
     if settings.vocabulary is None:
-        return _tokenizer(None, 0)
+        return _byte_pairs(None, 0)
     try:
         changed = os.stat(settings.vocabulary).st_mtime_ns
     except OSError as error:
         reason = one_line(error.strerror)
         raise UnreadableError(f"{settings.vocabulary}: cannot read the vocabulary ({reason})") from None
-    return _tokenizer(settings.vocabulary, changed)
+    return (_words if settings.units == "words" else _byte_pairs)(settings.vocabulary, changed)
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(vocabulary: str | None, changed: int) -> SimpleTokenizer:
+def _byte_pairs(vocabulary: str | None, changed: int) -> SimpleTokenizer:
     """``changed`` is the file's time stamp: a rewritten vocabulary is read anew."""
     import regex
     from open_clip.tokenizer import SimpleTokenizer
@@ -125,11 +139,25 @@ def _tokenizer(vocabulary: str | None, changed: int) -> SimpleTokenizer:
     return made
 
 
-def _check_vocabulary(path: str) -> None:
+@lru_cache(maxsize=8)
+def _words(vocabulary: str, changed: int) -> WordTokenizer:
+    """As :func:`_byte_pairs`, of whole words."""
+    words = _lines(vocabulary, "words")
+    if len(set(words)) < len(words) or any(split_words(word) != [word] for word in words):
+        raise UnreadableError(f"{vocabulary}: wanted one word a line, each once, in lower case and without accents")
+    return WordTokenizer(words)
+
+
+def _lines(path: str, what: str) -> list[str]:
+    """Lines of a gzip table, without the empty one after the last line's end."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            merges = file.read().split("\n")[1:]
+            return file.read().removesuffix("\n").split("\n")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise UnreadableError(f"{path}: wanted a gzip table of byte pairs ({one_line(error)})") from None
+        raise UnreadableError(f"{path}: wanted a gzip table of {what} ({one_line(error)})") from None
+
+
+def _check_vocabulary(path: str) -> None:
+    merges = _lines(path, "byte pairs")[1:]
     if not any(merges) or any(line and len(line.split()) != 2 for line in merges):
         raise UnreadableError(f"{path}: wanted a table of byte pairs, two words a line after the first line")

@@ -336,3 +336,42 @@ def test_unknown_names(model):
         model()
     with pytest.raises(ModalityError, match="unknown tower settings"):
         ImageBindConfig(32, {"audio": {"widht": 3}})
+
+
+# ---- a convolutional network of timm as the stem ----
+
+NETWORK = replace(
+    TINY_TOWERS["vision"], stem="network", network="test_efficientnet", input_shape=(3, 70, 96), frames=1, kernel=()
+)
+
+
+@torch.inference_mode()
+def test_network_stem_gives_a_token_for_each_cell_of_the_network():
+    torch.manual_seed(0)
+    tower = randomised(ImageBindModel(ImageBindConfig(16, {"vision": NETWORK}))).eval().towers["vision"]
+    assert NETWORK.grid == (3, 3)  # 70 and 96 pixels, both rounded up to strides of 32
+    pixels = torch.randn(2, 3, 70, 96)
+    features = tower.stem.network.forward_features(pixels)
+    tokens = tower.stem(pixels)
+    wanted = tower.stem.norm(tower.stem.projection(features).flatten(2).transpose(1, 2))
+    assert tokens.shape == (2, 9, 32) and torch.equal(tokens, wanted)
+    assert distance(tower(pixels), tower(pixels.roll(32, -1))) > 1e-4
+    assert torch.equal(tower(pixels[:, :, None]), tower(pixels))  # a film's single frame
+
+
+@torch.inference_mode()
+def test_network_stem_is_saved_and_loaded_with_its_statistics(tmp_path):
+    config = ImageBindConfig(16, {"vision": replace(NETWORK, input_shape=(3, 32, 32))})
+    model = randomised(ImageBindModel(config))
+    pixels = torch.randn(4, 1, 3, 32, 32)
+    with torch.enable_grad():
+        model.train().encode("image", 3 * pixels + 1)  # moves the running statistics
+    model.eval().save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path)
+    assert distance(again.encode("image", pixels), model.encode("image", pixels)) < 1e-6
+
+
+def test_networks_that_timm_does_not_have_are_refused():
+    config = ImageBindConfig(16, {"vision": replace(NETWORK, network="hf-hub:someone/network")})
+    with pytest.raises(ModalityError, match="hf-hub:someone/network"):
+        ImageBindModel(config)

@@ -15,7 +15,7 @@ from bind2gen.errors import InputError, UnreadableError
 from bind2gen.imagebind.config import HUGE, TINY, TINY_TOWERS, ImageBindConfig
 from bind2gen.imagebind.fronts import FRONTS
 from bind2gen.imagebind.model import ImageBindModel
-from bind2gen.imagebind.processor import VOCABULARY_FILE, ImageBindProcessor
+from bind2gen.imagebind.processor import VOCABULARY_FILES, ImageBindProcessor
 from bind2gen.modality import MODALITIES
 from bind2gen.preprocess import audio, depth, image, imu, thermal
 from bind2gen.preprocess.audio import AudioSettings
@@ -223,7 +223,7 @@ def test_own_vocabulary_travels_with_the_processor(tmp_path, short_vocabulary):
     processor = ImageBindProcessor(text=TextSettings(context_length=32, vocabulary=short_vocabulary))
     first, second = tmp_path / "first" / "processor", tmp_path / "second"
     processor.save_pretrained(first)
-    assert json.loads((first / "processor_config.json").read_text())["text"]["vocabulary"] == VOCABULARY_FILE
+    assert json.loads((first / "processor_config.json").read_text())["text"]["vocabulary"] == VOCABULARY_FILES["pairs"]
     again = ImageBindProcessor.from_pretrained(tmp_path / "first", subfolder="processor")
     again.save_pretrained(first)  # onto itself
     again.save_pretrained(second)
@@ -232,6 +232,28 @@ def test_own_vocabulary_travels_with_the_processor(tmp_path, short_vocabulary):
     moved = ImageBindProcessor.from_pretrained(second)
     assert torch.equal(moved(text="a dog")["input_ids"], processor(text="a dog")["input_ids"])
     assert moved(text="a dog")["input_ids"].max() == 512 + MERGES + 1
+
+
+def test_table_of_words_travels_with_the_processor(tmp_path):
+    table = tmp_path / "mine.gz"
+    table.write_bytes(gzip.compress(b"a\ndog\n"))
+    processor = ImageBindProcessor(text=TextSettings(context_length=8, vocabulary=str(table), units="words"))
+    processor.save_pretrained(tmp_path / "saved")
+    table.unlink()
+    again = ImageBindProcessor.from_pretrained(tmp_path / "saved")
+    assert again(text="a dog")["input_ids"].tolist() == [[[1, 2, 4, 0, 0, 0, 0, 0]]]
+    for known, fits in ((5, True), (4, False), (6, False)):  # two words, nothing, unknown and end
+        tower = replace(TINY_TOWERS["text"], vocab_size=known, input_shape=(8,))
+        assert (again.disagreements(ImageBindConfig(8, {"text": tower})) == []) == fits
+
+
+def test_settings_of_before_there_were_words_still_load(tmp_path, short_vocabulary):
+    ImageBindProcessor(text=TextSettings(context_length=32, vocabulary=short_vocabulary)).save_pretrained(tmp_path)
+    path = tmp_path / "processor_config.json"
+    values = json.loads(path.read_text())
+    del values["text"]["units"]
+    path.write_text(json.dumps(values))
+    assert ImageBindProcessor.from_pretrained(tmp_path).text.units == "pairs"
 
 
 def test_wrong_settings_are_refused_by_name(tmp_path):

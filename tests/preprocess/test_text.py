@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from bind2gen.errors import Bind2GenWarning, UnreadableError
+from bind2gen.errors import Bind2GenWarning, InputError, UnreadableError
 from bind2gen.preprocess import text
 from bind2gen.preprocess.text import TextSettings
 
@@ -82,3 +82,57 @@ def test_words_beyond_the_context_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         text.transform(["a photo of a big dog", "extraordinarily uncharacteristic"], TextSettings(context_length=8))
+
+
+WORDS = ["a", "dog", "black", "don't", "cafe", "footed"]
+UNKNOWN, LAST = 7, 8  # after the words, whose ids begin at 1
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory) -> TextSettings:
+    path = tmp_path_factory.mktemp("words") / "words.txt.gz"
+    path.write_bytes(gzip.compress(("\n".join(WORDS) + "\n").encode()))
+    return TextSettings(context_length=8, vocabulary=str(path), units="words")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "ids"),
+    [
+        ("A  black-footed\nDOG!", [1, 3, 6, 2]),
+        ("Don\u2019t &amp;amp; CAFÉ", [4, 5]),
+        ("a xqzt dog", [1, UNKNOWN, 2]),
+        ("🐕", []),
+        ("", []),
+    ],
+)
+def test_whole_words_have_ids_and_others_one_of_their_own(sentence, ids, words):
+    row = text.transform(sentence, words)
+    assert row.tolist() == ids + [LAST] + [0] * (7 - len(ids))
+    assert text.vocabulary_size(words) == LAST + 1
+
+
+@limits(max_examples=50, deadline=None)
+@given(st.text(st.characters(codec="utf-8")))
+def test_every_text_of_words_is_read_out_at_its_end(words, sentence):
+    ids = text.transform(sentence + " dog" * 3, words)
+    assert (ids == LAST).sum() == 1 and ids.max() == LAST and (ids[int(ids.argmax()) + 1 :] == 0).all()
+
+
+def test_long_texts_of_words_keep_their_end(words):
+    with pytest.warns(Bind2GenWarning, match="reads 8 tokens, this one has 2 more; lost: 'xqzt cafe'"):
+        assert text.transform("dog " * 7 + "xqzt Café", words).tolist() == [2] * 7 + [LAST]
+
+
+@pytest.mark.parametrize("content", ["dog\ndog\n", "Dog\n", "hot dog\n", "dog\n\ncat\n", ""])
+def test_tables_that_no_text_would_meet_are_refused(tmp_path, content):
+    path = tmp_path / "odd.gz"
+    path.write_bytes(gzip.compress(content.encode()))
+    with pytest.raises(UnreadableError, match="odd.gz: wanted one word a line"):
+        text.transform("a dog", TextSettings(vocabulary=str(path), units="words"))
+
+
+def test_words_want_their_table():
+    with pytest.raises(InputError, match="units='words'"):
+        TextSettings(units="words")
+    with pytest.raises(InputError, match="one of pairs, words"):
+        TextSettings(units="letters")

@@ -1,0 +1,106 @@
+"""The photographs that the image tower learns from, and those that are kept to judge it."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..preprocess import image
+from ..train.data import Sample, held_out, read_members, read_rows
+from .texts import plain
+
+LABELS_FROM = 5  # photos of the pack that a label needs to be judged
+LEFT_OUT = 30  # labels of those that are never trained
+# Of data/mini only what is not in data/photos at a useful size: Caltech's photos are in both, under other names.
+SMALL_SOURCES = frozenset({"Tiny-ImageNet", "Multi-class Weather Dataset", "cair fire set", "COCO 2017 (Flickr)"})
+SMALL_PER_LABEL = {False: 80, True: 30}  # of those, and of crops of videos: to train on, to judge on
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photographs as they are stored, with their rows.
+
+    Attributes:
+        files: encoded pictures.
+        samples: their rows, in the same order.
+        large: (N,) whether it is from ``data/photos``; the others are 64 pixels, enlarged.
+    """
+
+    files: list[bytes]
+    samples: list[Sample]
+    large: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @cached_property
+    def concepts(self) -> np.ndarray:
+        """(N,) names, empty where it is none of ours."""
+        return np.array([sample.concept for sample in self.samples])
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) finer names, as one would say them."""
+        return np.array([plain(sample.row.get("label") or sample.concept) for sample in self.samples])
+
+    @cached_property
+    def held_out(self) -> np.ndarray:
+        """(N,) bool: kept to judge on, a tenth by photo or video."""
+        return held_out(self)
+
+    @cached_property
+    def judged_labels(self) -> list[str]:
+        """Labels with photos enough to be judged."""
+        counts = Counter(self.labels[self.large].tolist())
+        return sorted(label for label, count in counts.items() if count >= LABELS_FROM)
+
+    @cached_property
+    def left_out_labels(self) -> list[str]:
+        """Labels that are never trained, to see what the words alone give; none of them is of a concept."""
+        ours = set(self.labels[self.concepts != ""])
+        others = sorted(set(self.judged_labels) - ours, key=lambda label: zlib.crc32(label.encode()))
+        return sorted(others[:LEFT_OUT])
+
+    @cached_property
+    def trained(self) -> np.ndarray:
+        """(N,) bool: neither held out nor of a label that is left out."""
+        return ~self.held_out & ~np.isin(self.labels, self.left_out_labels)
+
+    def unit(self, rows: np.ndarray, settings: image.ImageSettings) -> torch.Tensor:
+        """(n, 3, size, size) in 0..1, by the product's own way of reading."""
+        plain_settings = image.ImageSettings(size=settings.size, mean=(0.0,) * 3, std=(1.0,) * 3)
+        return torch.stack([image.transform(image.load(self.files[i]), plain_settings) for i in rows])
+
+
+def load_photos(data: Path) -> Photos:
+    """All of ``data/photos``, and of ``data/mini`` some of each label that has no larger photos."""
+    large = _read(data / "photos", "photos")
+    small = [(s, b) for s, b in _read(data / "mini", "images") if s.row["source"] in SMALL_SOURCES]
+    crops = [(s, b) for s, b in _read(data / "mini", "crops") if s.row["modality"] == "image"]
+    kept = large + _some(small) + _some(crops)
+    samples, files = (list(part) for part in zip(*kept, strict=True))
+    return Photos(files, samples, np.arange(len(kept)) < len(large))
+
+
+def _read(folder: Path, name: str) -> list[tuple[Sample, bytes]]:
+    members = read_members(folder / f"{name}.tar")
+    return [(sample, members[sample.path]) for sample in read_rows(folder / f"{name}.csv")]
+
+
+def _some(pairs: list[tuple[Sample, bytes]]) -> list[tuple[Sample, bytes]]:
+    """At most :data:`SMALL_PER_LABEL` of each label, spread over the videos, the same ones every time."""
+    kept_back = held_out(Photos([], [sample for sample, _ in pairs], np.zeros(0)))
+    counts: Counter = Counter()
+    chosen = []
+    for i in sorted(range(len(pairs)), key=lambda i: zlib.crc32(pairs[i][0].path.encode())):
+        label = pairs[i][0].row.get("label") or pairs[i][0].concept
+        counts[label, kept_back[i]] += 1
+        if counts[label, kept_back[i]] <= SMALL_PER_LABEL[bool(kept_back[i])]:
+            chosen.append(i)
+    return [pairs[i] for i in sorted(chosen)]
