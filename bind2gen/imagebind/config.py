@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..errors import ModalityError
+from ..errors import Bind2GenError, CheckpointError, ModalityError
 from ..modality import TOWERS
+from ..preprocess.sources import one_line
 
 StemKind = Literal["patches", "network", "tokens", "windows"]
 NETWORK_STRIDE = 32  # pixels a cell, of the last features of timm's networks
@@ -184,6 +185,23 @@ def HUGE(modalities: list[str] | None = None) -> ImageBindConfig:
 def TINY(modalities: list[str] | None = None) -> ImageBindConfig:
     """A toy of the same structure, for tests."""
     return ImageBindConfig(32, TINY_TOWERS, modalities)
+
+
+def read_config(source: Any, given: Any, options: dict[str, Any]) -> ImageBindConfig:
+    """``given``, or else that of a folder or hub id.
+
+    Raises:
+        CheckpointError: config.json is of no ImageBind encoder.
+    """
+    if isinstance(given, ImageBindConfig):
+        return given
+    try:
+        return ImageBindConfig.from_pretrained(source, **options)
+    except (Bind2GenError, OSError):
+        raise
+    except Exception as error:  # what should be a table may be a list, a number, nothing
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise CheckpointError(f"{source}: config.json is of no ImageBind encoder ({reason})") from None
 
 
 AutoConfig.register(ImageBindConfig.model_type, ImageBindConfig, exist_ok=True)

@@ -14,12 +14,11 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..errors import Bind2GenError, CheckpointError, ModalityError, ShapeError
+from ..errors import ModalityError, ShapeError
 from ..modality import MODALITIES, clip_mask_key
 from ..modality import modality as find_modality
-from ..preprocess.sources import one_line
 from .agreement import build_on_meta, compare
-from .config import ImageBindConfig, TowerConfig, tower_names
+from .config import ImageBindConfig, TowerConfig, read_config, tower_names
 from .stems import STEMS
 from .transformer import NORM_EPS, build_blocks
 from .weights import HUB_OPTIONS, weights_beside
@@ -134,7 +133,7 @@ class ImageBindModel(PreTrainedModel):
         known = {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
         replaced = options.keys() & {"state_dict", "ignore_mismatched_sizes", "variant"}
         if source is not None and not replaced and (weights := weights_beside(source, **known)) is not None:
-            config = _read_config(source, options.get("config"), known)
+            config = read_config(source, options.get("config"), known)
             network = build_on_meta(
                 lambda: cls(config, options.get("modalities")), len(weights), config.to_dict(), weights.where
             )
@@ -288,18 +287,6 @@ class ImageBindModel(PreTrainedModel):
     def _without_padding(ids: torch.Tensor) -> torch.Tensor:
         """Drop the columns after the last end-of-text: attention is causal, so nothing reads them."""
         return ids[:, : int(ids.argmax(dim=-1).max()) + 1]
-
-
-def _read_config(source: Any, given: Any, options: dict[str, Any]) -> ImageBindConfig:
-    if isinstance(given, ImageBindConfig):
-        return given
-    try:
-        return ImageBindConfig.from_pretrained(source, **options)
-    except (Bind2GenError, OSError):
-        raise
-    except Exception as error:  # what should be a table may be a list, a number, nothing
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise CheckpointError(f"{source}: config.json is of no ImageBind encoder ({reason})") from None
 
 
 AutoModel.register(ImageBindConfig, ImageBindModel, exist_ok=True)

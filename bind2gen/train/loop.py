@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 from ..errors import DependencyError, InputError, NonFiniteError
 from .curves import plot_curves
+from .processes import averaged, share_weights
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class _Run:
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
         self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
-        _share_weights(self.model, self.accelerator)
+        share_weights(self.model, self.accelerator)
         self.average = None
         if config.ema_decay:
             self.average = AveragedModel(model, multi_avg_fn=_averaging(config.ema_decay))
@@ -170,7 +171,7 @@ class _Run:
         with self.half:
             loss, metrics = step_loss(step, rng)
         self.accelerator.backward(loss)
-        loss = _averaged(loss.detach().float(), self.model, self.accelerator)
+        loss = averaged(loss.detach().float(), self.model, self.accelerator)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         row = {"step": step, "loss": loss.item(), "grad_norm": float(norm)}
         if not all(map(math.isfinite, row.values())):
@@ -231,33 +232,6 @@ def _checkpoint_blocks(model: torch.nn.Module) -> None:
         raise InputError(f"gradient_checkpointing: {type(model).__name__} has no part that supports it")
     for part in switched:
         part.gradient_checkpointing_enable()
-
-
-def _share_weights(model: torch.nn.Module, accelerator: Accelerator) -> None:
-    """Start from the first process's weights everywhere."""
-    if accelerator.num_processes > 1:
-        with torch.no_grad():
-            for value in (*model.parameters(), *model.buffers()):
-                torch.distributed.broadcast(value, src=0)
-
-
-def _averaged(loss: torch.Tensor, model: torch.nn.Module, accelerator: Accelerator) -> torch.Tensor:
-    """Mean over processes of every gradient, and of the loss, which is given back: one that is not finite is so in all.
-
-    All processes take part for every trained parameter, used or not.
-    """
-    if accelerator.num_processes == 1:
-        return loss
-    trained = [p for p in model.parameters() if p.requires_grad]
-    for p in trained:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-    flat = torch.cat([loss.reshape(1), *(p.grad.flatten() for p in trained)])  # one message instead of hundreds
-    torch.distributed.all_reduce(flat)
-    loss, *means = (flat / accelerator.num_processes).split([1, *(p.numel() for p in trained)])
-    for p, grad in zip(trained, means, strict=True):
-        p.grad.copy_(grad.view_as(p))
-    return loss
 
 
 def _save(accelerator: Accelerator, folder: Path, step: int) -> None:

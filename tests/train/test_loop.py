@@ -14,7 +14,8 @@ from torch import nn
 
 from bind2gen.errors import InputError, NonFiniteError
 from bind2gen.train.curves import plot_curves, read_metrics
-from bind2gen.train.loop import LoopConfig, _averaged, learning_rate_factor, step_of, train, weights_of
+from bind2gen.train.loop import LoopConfig, learning_rate_factor, step_of, train, weights_of
+from bind2gen.train.processes import averaged
 
 CONFIG = LoopConfig(
     steps=8, batch_size=4, learning_rate=1e-2, warmup_steps=2, ema_decay=0.9, precision="no", save_every=3, log_every=1
@@ -130,7 +131,7 @@ def test_one_process_with_a_loss_that_is_not_finite_stops_all(monkeypatch):
     model(torch.ones(1, 2)).sum().backward()
     theirs = torch.cat([torch.tensor([math.inf]), torch.ones(3)])  # loss, weight, bias of the other process
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.add_(theirs))
-    mean = _averaged(torch.tensor(2.0), model, SimpleNamespace(num_processes=2))
+    mean = averaged(torch.tensor(2.0), model, SimpleNamespace(num_processes=2))
     assert math.isinf(mean) and model.weight.grad.tolist() == [[1.0, 1.0]] and model.bias.grad.tolist() == [1.0]
 
 

@@ -1,0 +1,33 @@
+"""What the processes of one run tell each other: weights at the start, gradients and the loss at every step."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+
+
+def share_weights(model: torch.nn.Module, accelerator: Accelerator) -> None:
+    """Start from the first process's weights everywhere."""
+    if accelerator.num_processes > 1:
+        with torch.no_grad():
+            for value in (*model.parameters(), *model.buffers()):
+                torch.distributed.broadcast(value, src=0)
+
+
+def averaged(loss: torch.Tensor, model: torch.nn.Module, accelerator: Accelerator) -> torch.Tensor:
+    """Mean over processes of every gradient, and of the loss, which is given back: one that is not finite is so in all.
+
+    All processes take part for every trained parameter, used or not.
+    """
+    if accelerator.num_processes == 1:
+        return loss
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    flat = torch.cat([loss.reshape(1), *(p.grad.flatten() for p in trained)])  # one message instead of hundreds
+    torch.distributed.all_reduce(flat)
+    loss, *means = (flat / accelerator.num_processes).split([1, *(p.numel() for p in trained)])
+    for p, grad in zip(trained, means, strict=True):
+        p.grad.copy_(grad.view_as(p))
+    return loss
