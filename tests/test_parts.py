@@ -206,7 +206,7 @@ def test_detecting_with_an_encoder_by_hand_keeps_its_adapter(own, folder, whole,
         whole.processor.save_pretrained(place)
     words = ["detect", "--image", "x.png", "--audio", "x.wav", "--model", str(folder), "--imagebind", str(place)]
     args = build_parser().parse_args([*words, *GRID, "--quiet", "--out", "y.png"])
-    pipe = load_detection(args, modalities=["audio", "image"], device=torch.device("cpu"))
+    pipe = load_detection(args, modalities=["audio", "image", "text"], device=torch.device("cpu"))
     with nullcontext() if own else pytest.warns(Bind2GenWarning, match="no mean"):
         pipe.prompter.from_embeds({"audio": torch.eye(1, 32)})
     assert (pipe.prompter.adapter.known == whole.adapter.known) is own

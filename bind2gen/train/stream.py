@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -157,17 +158,10 @@ class Batches(PairStream):
             embeds = self.model.encode(self.dataset.recipe.anchor, anchors)
         return Pairs(torch.stack([s.input for s in samples]), embeds, torch.tensor([s.group for s in samples]))
 
-    def places(self, step: int) -> range:
-        """The places of the stream that this process takes at a step."""
-        batch = self.dataset.recipe.schedule.batch_size
-        part = batch // self.processes
-        first = step * batch + self.process * part
-        return range(first, first + part)
-
     def _loader(self, first: int) -> DataLoader:
         return DataLoader(
             self.dataset,
-            batch_sampler=_Steps(self, first),
+            batch_sampler=_Steps(self.dataset.recipe.schedule.batch_size, self.processes, self.process, first),
             num_workers=self.dataset.recipe.data.workers,
             collate_fn=list,
             # Workers get their seeds from here: torch's global generator, whose numbers the towers use, stays as it is.
@@ -200,16 +194,21 @@ class Batches(PairStream):
 
 @dataclass(frozen=True)
 class _Steps:
-    """The places of every step from ``first`` on, for the loader."""
+    """The places of the stream that a process takes at every step from ``first`` on, for the loader.
 
-    batches: Batches
+    It knows nothing of the :class:`Batches`: in a circle of references the loader's workers would end by time-out.
+    """
+
+    batch: int
+    processes: int
+    process: int
     first: int
 
     def __iter__(self) -> Iterator[list[int]]:
-        step = self.first
-        while True:
-            yield list(self.batches.places(step))
-            step += 1
+        part = self.batch // self.processes
+        for step in count(self.first):
+            start = step * self.batch + self.process * part
+            yield list(range(start, start + part))
 
 
 def sample_shapes(model: ImageBindModel, *modalities: str) -> dict[str, tuple[int, ...]]:

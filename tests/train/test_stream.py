@@ -54,6 +54,15 @@ def test_worker_processes_change_nothing(shard_folder):
     assert torch.equal(torch.get_rng_state(), before)  # what dropout draws does not depend on where reading began
 
 
+def test_workers_end_with_the_stream(shard_folder):
+    """Not when garbage is collected, which waits five seconds for each."""
+    batches = stream(shard_folder((5, 4)), replace(RECIPE, data=DataPart(workers=1)))
+    batches.at(0)
+    workers = batches._iterator._workers
+    del batches
+    assert workers and not any(worker.is_alive() for worker in workers)
+
+
 def test_processes_share_the_batch_of_one(csv_folder):
     folder = csv_folder(6)
     whole = stream(folder).at(2)
