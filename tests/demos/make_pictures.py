@@ -23,6 +23,7 @@ from bind2gen.detection import ImageBindDetectionPipeline
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.preprocess.plotting import font
 from bind2gen.studio import BUNDLED_WORDS, DetectionStudio, Progress, Studio
+from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -93,7 +94,8 @@ def main(folder: Path) -> None:
     pipe.set_progress_bar_config(disable=True)
     studio = Studio(pipe, words=BUNDLED_WORDS)
     detection = ImageBindDetectionPipeline.from_pretrained(modalities=["audio", "text"])
-    detecting = DetectionStudio(detection, words=BUNDLED_WORDS, worker=studio.worker)
+    note = known_weakness(bundled_path())
+    detecting = DetectionStudio(detection, words=BUNDLED_WORDS, worker=studio.worker, note=note)
     moving(studio, folder / "drawing.webp")
     with tempfile.TemporaryDirectory() as uploads:
         os.environ[UPLOAD_FOLDER] = uploads
