@@ -161,12 +161,11 @@ class ClassPrompter:
         rows = []
         if plain:
             embeds = embed_inputs(self.encoder, self.processor, plain, sampling_rate=sampling_rate)
-            directions = {name: self._directions(name, value, route) for name, value in embeds.items()}
-            if route == "words" and "text" in directions:
-                self._warn_of_unknown(plain["text"], directions["text"])
-            rows = list(directions.values())
+            rows = [self._directions(name, value, route) for name, value in embeds.items()]
         rows += [self._mixture(prompt, route, sampling_rate) for prompt in mixtures]
-        return self._finished(torch.cat(rows), names, route)
+        prompts = self._finished(torch.cat(rows), names, route)
+        self._warn_of_unknown([(name, value) for name, values in plain.items() for value in values], prompts)
+        return prompts
 
     def from_embeds(
         self, embeds: Mapping[str, torch.Tensor], *, labels: Sequence[str] | None = None, route: str | None = None
@@ -260,13 +259,16 @@ class ClassPrompter:
     def _word_directions(self) -> torch.Tensor:
         return normalize(self._directions("text", self.word_embeds, "words"))
 
-    def _warn_of_unknown(self, texts: Sequence[str], directions: torch.Tensor) -> None:
-        nearest = (normalize(directions) @ self._word_directions.T).max(1)
-        far = [] if self.known_text is None else (nearest.values < self.known_text).nonzero()[:, 0].tolist()
-        taken = [f"{texts[i]!r} (nearest: {self.vocabulary.names[nearest.indices[i]]})" for i in far]
-        if taken:
+    def _warn_of_unknown(self, inputs: Sequence[tuple[str, Any]], prompts: ClassPrompts) -> None:
+        """Of ``inputs``, modality and value, which are the first of the prompts, those texts that are far from all."""
+        if self.known_text is None or prompts.likeness is None:
+            return
+        told = zip(inputs, prompts.words, prompts.likeness, strict=False)  # mixtures come after them
+        far = [(text, words[0][0]) for (name, text), words, like in told if name == "text" and like < self.known_text]
+        if far:
+            taken = ", ".join(f"{text!r} (nearest: {word})" for text, word in far)
             warnings.warn(
-                f"text: not among the {len(self.vocabulary)} words that the detector knows: {', '.join(taken)}; "
+                f"text: not among the {len(self.vocabulary)} words that the detector knows: {taken}; "
                 "boxes are of the nearest words",
                 Bind2GenWarning,
                 stacklevel=3,

@@ -133,7 +133,8 @@ def sounding(sound: torch.Tensor, bounds: list[tuple[int, int]], most: int | Non
         rate: Hz.
     """
     size = round(PIECE * rate)
-    if len(sound) <= bounds[0][1] - bounds[0][0] or len(sound) < 2 * size:
+    length = bounds[0][1] - bounds[0][0]
+    if len(sound) <= length or len(sound) < 2 * size:
         return bounds
     padded = F.pad(sound, (0, -len(sound) % size)).view(-1, size)
     loudness = (padded - padded.mean(1, keepdim=True)).square().mean(1).sqrt()
@@ -143,15 +144,15 @@ def sounding(sound: torch.Tensor, bounds: list[tuple[int, int]], most: int | Non
     if not before[-1] or all(before[-(-end // size)] > before[start // size] for start, end in bounds):
         return bounds
     places = (sounds.nonzero()[:, 0] * size).tolist()  # first samples of the pieces that sound
-    windows = [window for part in _stretches(places, size, bounds) for window in _windows(*part, len(sound), bounds)]
+    windows = [window for part in _stretches(places, size, length) for window in _windows(*part, len(sound), length)]
     if most is not None and len(windows) > most:
         windows = [windows[round(i * (len(windows) - 1) / max(most - 1, 1))] for i in range(most)]
     return windows
 
 
-def _stretches(places: list[int], size: int, bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Start and end of what sounds; pauses of less than a clip do not part it."""
-    length, parts = bounds[0][1] - bounds[0][0], [(places[0], places[0] + size)]
+def _stretches(places: list[int], size: int, length: int) -> list[tuple[int, int]]:
+    """Start and end of what sounds; pauses of less than a clip's ``length`` do not part it."""
+    parts = [(places[0], places[0] + size)]
     for place in places[1:]:
         start, end = parts[-1]
         if place - end < length:
@@ -161,9 +162,8 @@ def _stretches(places: list[int], size: int, bounds: list[tuple[int, int]]) -> l
     return parts
 
 
-def _windows(start: int, end: int, count: int, bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _windows(start: int, end: int, count: int, length: int) -> list[tuple[int, int]]:
     """As many clips as cover a stretch, evenly spaced; one that is longer than the stretch lies around it."""
-    length = bounds[0][1] - bounds[0][0]
     clips = -(-(end - start) // length)
     if clips == 1:
         first = last = (start + end - length) // 2
