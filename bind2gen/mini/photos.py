@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -10,15 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..preprocess import image
 from ..train.data import Sample, held_out, read_members, read_rows
+from ..train.raycast import figures
 from .texts import plain
 
 LABELS_FROM = 5  # photos of the pack that a label needs to be judged
 LEFT_OUT = 30  # labels of those that are never trained
 # Of data/mini only what is not in data/photos at a useful size: Caltech's photos are in both, under other names.
 SMALL_SOURCES = frozenset({"Tiny-ImageNet", "Multi-class Weather Dataset", "cair fire set", "COCO 2017 (Flickr)"})
+FIGURES = 150  # synthetic pictures of each posture
+SMALL = 64  # pixels of these
 SMALL_PER_LABEL = {False: 80, True: 30}  # of those, and of crops of videos: to train on, to judge on
 
 
@@ -79,13 +84,25 @@ class Photos:
 
 
 def load_photos(data: Path) -> Photos:
-    """All of ``data/photos``, and of ``data/mini`` some of each label that has no larger photos."""
+    """All of ``data/photos``, of ``data/mini`` some of each label that has no larger photos, and synthetic figures."""
     large = _read(data / "photos", "photos")
     small = [(s, b) for s, b in _read(data / "mini", "images") if s.row["source"] in SMALL_SOURCES]
     crops = [(s, b) for s, b in _read(data / "mini", "crops") if s.row["modality"] == "image"]
-    kept = large + _some(small) + _some(crops)
+    kept = large + _some(small) + _some(crops) + _figures()
     samples, files = (list(part) for part in zip(*kept, strict=True))
     return Photos(files, samples, np.arange(len(kept)) < len(large))
+
+
+def _figures() -> list[tuple[Sample, bytes]]:
+    """Synthetic people who walk, sit and stand, with which movement is paired: the photos do not say what people do."""
+    drawn = figures(FIGURES, np.random.default_rng(0), SMALL)
+    return [(sample, _webp(pixels)) for sample, pixels in zip(drawn.samples, drawn.pixels, strict=True)]
+
+
+def _webp(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "webp", quality=90)  # of 100
+    return file.getvalue()
 
 
 def _read(folder: Path, name: str) -> list[tuple[Sample, bytes]]:

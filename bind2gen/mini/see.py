@@ -20,31 +20,33 @@ from tqdm.auto import tqdm
 
 from ..atomic import written_whole
 from ..imagebind.config import ImageBindConfig, TowerConfig
-from ..imagebind.model import ImageBindModel
+from ..imagebind.model import ImageBindModel, Tower
 from ..imagebind.processor import ImageBindProcessor
 from ..preprocess import text
 from ..preprocess.image import ImageSettings, normalize
 from ..train.augment import augment_photos
-from ..train.loop import LoopConfig, train
+from ..train.loop import LoopConfig, half_precision, train
 from ..train.mini_recipe import EMBED_DIM, JUDGED, TEMPLATES
 from ..train.towers import balanced_weights, embed_names
 from .figures import auroc, keep
 from .photos import Photos, load_photos
 from .read import read_model, text_settings
-from .starts import begin_as_classifier
+from .starts import after_attention, begin_as_classifier
 from .teachers import LITE0_MEAN, LITE0_STD, lite0
 from .texts import Texts
 
 MODEL = "imagebind"  # folder of the finished towers, for ImageBindModel.from_pretrained and the processor
 IMAGE_SIZE = 176  # pixels
 NETWORK = "tf_efficientnet_lite0"
+WIDTH = 384  # of the transformer: its MLP holds the classifier's thousand names and as much again for ours
 SCALED_BY = 512  # photos by which the tower's start is scaled
 BATCH = 32  # photos at once through the network
 SHARPNESS = 20.0  # 1/temperature of the classifications in training
 TEACHER_TEMPERATURE = 4.0  # of its posteriors: the likeness of kinds is in their tails
 KNOWN_FROM = 4  # photos of a label, from which it is learnt as such
-# Weights: of the labels; of staying near the names that the teacher sees in the same photos, and in those of all kinds.
-LABELS, OWN, OTHERS = 0.5, 1.0, 5.0
+# Weights: of the labels; of staying near the names that the teacher sees in the same photos, and in those of all kinds;
+# of telling its thousand names apart as it does.
+LABELS, OWN, OTHERS, NAMED = 0.5, 1.0, 5.0, 1.0
 WANTED = {
     "concepts_first": 0.90,
     "labels_first": 0.85,
@@ -55,7 +57,7 @@ WANTED = {
 
 def image_tower() -> TowerConfig:
     return TowerConfig(
-        EMBED_DIM, 1, 4, "network", (3, IMAGE_SIZE, IMAGE_SIZE), network=NETWORK, bias_kv=False, drop_path=0.1,
+        WIDTH, 1, 6, "network", (3, IMAGE_SIZE, IMAGE_SIZE), network=NETWORK, bias_kv=False, drop_path=0.1,
         head_dropout=0.1,
     )  # fmt: skip
 
@@ -73,6 +75,18 @@ class Tail(nn.Module):
 
     def forward_features(self, features: torch.Tensor) -> torch.Tensor:
         return self.bn2(self.conv_head(features))
+
+
+class End(nn.Module):
+    """What follows the attention in a tower of one block: takes the tower's place while the class token is cached."""
+
+    def __init__(self, tower: Tower) -> None:
+        super().__init__()
+        (self.block,), self.head = tower.blocks, tower.head
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """(N, width) class tokens as attention left them -> (N, D) unit norm."""
+        return F.normalize(self.head(rows + self.block.mlp(self.block.norm2(rows))), dim=-1)
 
 
 def features_of(network: nn.Module, values: torch.Tensor) -> torch.Tensor:
@@ -113,7 +127,7 @@ class Seen:
             unit = self.photos.unit(part, settings)
             unit = augment_photos(unit, rng) if number else unit
             values = normalize(unit, settings.mean, settings.std).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):  # a third less time
+            with half_precision():
                 seen = features_of(network, values)
                 logits[part] = network.forward_head(tail.forward_features(seen)).half()
             found[part] = seen.half()
@@ -133,7 +147,7 @@ class Meeting:
     """
 
     def __init__(self, seen: Seen, words: ImageBindModel, tokenize: object, imagenet: list[str]) -> None:
-        self.seen, photos = seen, seen.photos
+        self.seen, self.features, photos = seen, seen.features, seen.photos
         self.rows = np.flatnonzero(photos.trained)
         labels, numbers, counts = np.unique(photos.labels[self.rows], return_inverse=True, return_counts=True)
         known = np.isin(photos.labels[self.rows], labels[counts >= KNOWN_FROM])
@@ -157,23 +171,27 @@ class Meeting:
     def loss(self, tower: nn.Module, count: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         """Of a batch of so many photos: half of well-known labels, half of all kinds alike, to keep what they mean."""
         rows = np.concatenate([rng.choice(self.rows, count // 2, p=p) for p in (self.likely, self.widely)])
-        copy, known = rng.integers(len(self.seen.features)), slice(count // 2)
+        copy, known = rng.integers(len(self.features)), slice(count // 2)
         at = next(tower.parameters()).device
-        found = tower(self.seen.features[copy][rows].float().to(at))
+        found = tower(self.features[copy][rows].float().to(at))
         answers = SHARPNESS * found[known] @ self.named.T.to(at)
         true = (part[rows[known]].to(at) for part in (self.label_at, self.concept_at))
         labels = sum(F.cross_entropy(answers, names) for names in true) / 2
-        turned = 1 - (found * self.direction(self.seen.logits[copy][rows]).to(at)).sum(1)
+        logits = self.seen.logits[copy][rows].float().to(at)
+        turned = 1 - (found * self.direction(logits).to(at)).sum(1)
         own, others = turned[known].mean(), turned[count // 2 :].mean()
-        parts = {"labels": labels.item(), "own": own.item(), "others": others.item()}
-        return LABELS * labels + OWN * own + OTHERS * others, parts
+        named = F.kl_div(
+            (SHARPNESS * found @ self.imagenet.T.to(at)).log_softmax(1), logits.softmax(1), reduction="batchmean"
+        )
+        parts = {"labels": labels.item(), "own": own.item(), "others": others.item(), "named": named.item()}
+        return LABELS * labels + OWN * own + OTHERS * others + NAMED * named, parts
 
     # ---- judging ----
 
     def embed(self, tower: nn.Module, rows: np.ndarray) -> torch.Tensor:
         """(n, D) of photos as they are."""
         at, parts = next(tower.parameters()).device, np.array_split(rows, len(rows) // 128 + 1)
-        return torch.cat([tower(self.seen.features[0][part].float().to(at)).float().cpu() for part in parts])
+        return torch.cat([tower(self.features[0][part].float().to(at)).float().cpu() for part in parts])
 
     def figures(self, tower: nn.Module) -> dict[str, float]:
         """Every figure of :data:`WANTED` and what it is made of, of the trained tower."""
@@ -210,8 +228,13 @@ class Meeting:
         return figures
 
 
-def run_see(texts: Texts, folder: Path, config: LoopConfig, copies: int = 2) -> None:
-    """Train the image tower on the words of stage ``read`` beside ``folder``; write figures, and the model of both."""
+def run_see(texts: Texts, folder: Path, config: LoopConfig, first: LoopConfig, copies: int = 3) -> None:
+    """Train the image tower on the words of stage ``read`` beside ``folder``; write figures, and the model of both.
+
+    Args:
+        config: of the training of all that is trained.
+        first: of that of the tower's end alone, which is a hundred times as fast: attention stays as it begins.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     read, teacher = folder.parent / "read", lite0(texts.teachers)
     words = read_model(read)
@@ -227,18 +250,20 @@ def run_see(texts: Texts, folder: Path, config: LoopConfig, copies: int = 2) -> 
     model.towers["text"].load_state_dict(words.towers["text"].state_dict())
     network, tower.stem.network = tower.stem.network, Tail(tower.stem.network)
     some = meeting.rows[:: len(meeting.rows) // SCALED_BY + 1]
-    values, logits = seen.features[0][some].float(), seen.logits[0][some].float()
-    begin_as_classifier(tower, teacher.classifier, meeting.imagenet, values, logits)
+    begin_as_classifier(tower, teacher.classifier, meeting.imagenet, seen.features[0][some], seen.logits[0][some])
 
-    def step_loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        return meeting.loss(tower, config.batch_size, rng)
+    def trained(part: nn.Module, loop: LoopConfig, place: Path) -> nn.Module:
+        return train(part, lambda step, rng: meeting.loss(part, loop.batch_size, rng), loop, place)
 
-    trained = train(tower, step_loss, config, folder)
-    keep(folder, "after", meeting.figures, trained, WANTED)
-    network.load_state_dict(trained.stem.network.state_dict(), strict=False)
-    trained.stem.network = network
+    meeting.features = [after_attention(tower, values) for values in seen.features]
+    end = End(tower)
+    end.load_state_dict(trained(end, first, folder / "end").state_dict())
+    meeting.features = seen.features
+    result = trained(tower, config, folder)
+    keep(folder, "after", meeting.figures, result, WANTED)
+    network.load_state_dict(result.stem.network.state_dict(), strict=False)
+    tower.load_state_dict(result.state_dict())
     tower.stem.network = network
-    tower.load_state_dict(trained.state_dict())
     model.save_pretrained(folder / MODEL)
     processor = ImageBindProcessor.for_config(model.config, text=text_settings(read), image=image_settings())
     processor.save_pretrained(folder / MODEL)

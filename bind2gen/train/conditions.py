@@ -13,6 +13,7 @@ from ..hosts.patch_autoencoder import PatchAutoencoder
 from ..imagebind.model import ImageBindModel
 from .autoencoder import to_unit_range
 from .data import ImageSet
+from .loop import half_precision
 from .towers import balanced_weights, embed_photos
 from .typical import cut_outs
 
@@ -62,7 +63,7 @@ def conditions_of(
     for pixels in (straight, np.ascontiguousarray(straight[:, :, ::-1])):
         parts = [to_unit_range(pixels[i : i + 256]) for i in range(0, len(pixels), 256)]
         both_latents.append(torch.cat([autoencoder.encode(part).latent_dist.mode() for part in parts]))
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             both_embeds.append(embed_photos(imagebind, pixels))
     latents, embeds = torch.stack(both_latents, 1), torch.stack(both_embeds, 1).float()
     factor = 1 / latents.std().item()

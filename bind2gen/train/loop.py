@@ -40,7 +40,7 @@ class LoopConfig:
         batch_size: samples a step (per process).
         learning_rate: peak of the cosine schedule, reached after ``warmup_steps``.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
-        precision: ``"no"`` or ``"bf16"`` (autocast; weights stay float32).
+        precision: ``"no"`` or ``"bf16"`` (autocast, where the processor has it; weights stay float32).
         gradient_checkpointing: compute transformer blocks again in the backward pass instead of keeping their
             activations: about a third more work for a fraction of the memory.
         save_every: steps between checkpoints.
@@ -63,6 +63,12 @@ class LoopConfig:
 
 
 StepLoss = Callable[[int, np.random.Generator], tuple[torch.Tensor, dict[str, float]]]
+
+
+def half_precision(device: str = "cpu", *, wanted: bool = True) -> torch.autocast:
+    """Autocast to bfloat16 where that is fast: processors that only emulate it take seven times as long."""
+    fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device, torch.bfloat16, enabled=wanted and fast)
 
 
 def learning_rate_factor(step: int, config: LoopConfig) -> float:
@@ -146,7 +152,7 @@ class _Run:
         # Precision is a process-wide setting there; autocast is per stage. Its scheduler would go one step a process.
         self.accelerator = Accelerator(mixed_precision="no", step_scheduler_with_optimizer=False)
         device = self.accelerator.device
-        self.half = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+        self.half = half_precision(device.type, wanted=config.precision == "bf16")
         if config.gradient_checkpointing:
             _checkpoint_blocks(model)
         # Not wrapped for data parallelism: step losses call parts of the model, past a wrapper's forward.

@@ -33,7 +33,7 @@ from .autoencoder import fit_autoencoder, train_decoder
 from .conditions import Conditions, conditions_of
 from .data import AudioSet, ImageSet, ImuSet, Sample, load_audio, load_images, load_imu, split
 from .host import build_tokenizer, fit_normalizer, train_unet
-from .loop import LoopConfig, weights_of
+from .loop import LoopConfig, half_precision, weights_of
 from .mini_recipe import (
     ALIGNED,
     DEPTH_BASELINE,
@@ -192,7 +192,7 @@ class Run:
     def anchors(self, model: ImageBindModel, modality: str) -> Anchors:
         """Frozen embeddings of the pictures that a modality is paired with: photos, or the synthetic figures."""
         pictures = self.figures if modality == "imu" else self.images[0]
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), half_precision():
             return Anchors(embed_photos(model, pictures.pixels), pictures.concepts())
 
     def held_out(self, modality: str) -> tuple[list[torch.Tensor], np.ndarray]:

@@ -27,7 +27,7 @@ from ..prompt_inputs import embed_nothing
 from ..vocabulary import Vocabulary, mixture, nearest_words
 from .data import split
 from .detector import ClassVectors, train_detector
-from .loop import LoopConfig, weights_of
+from .loop import LoopConfig, half_precision, weights_of
 from .mini import Run
 from .mini_package import fit_adapter
 from .mini_recipe import JUDGED, TEMPLATES, detector_config
@@ -79,7 +79,7 @@ class MiniDetection:
         seen = []
         for name in names:
             chosen = np.flatnonzero(concepts == name)[:PHOTOS]
-            with torch.autocast("cpu", torch.bfloat16):
+            with half_precision():
                 seen.append(embed_photos(model, photos.pixels[chosen]))
         source = run.source("audio")
         sounds = torch.cat([embed_altered(model, source, 10 + seed) for seed in range(SOUND_COPIES)])

@@ -15,6 +15,7 @@ from ..preprocess.audio import AudioSettings, log_mel
 from .align import Pairs
 from .augment import augment_movements, augment_photos, augment_sounds, crop_sounds, mask_spectrogram, splice_sounds
 from .data import AudioSet, ImuSet, Sample
+from .loop import half_precision
 from .towers import balanced_weights
 
 BACKGROUNDS = 16  # sounds of no concept that a batch's clips are mixed with
@@ -87,7 +88,7 @@ def embed_altered(model: ImageBindModel, source: Source, seed: int) -> torch.Ten
     """(N, D) unit norm, of one altered clip of each item."""
     rng = np.random.default_rng([seed, 1])
     batches = np.split(np.arange(len(source.samples)), range(BATCH, len(source.samples), BATCH))
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_precision():
         return torch.cat([model.encode(source.modality, source.make(rng, chosen)) for chosen in batches])
 
 

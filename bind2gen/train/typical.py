@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..imagebind.model import ImageBindModel, Tower
 from .data import ImageSet, recording
+from .loop import half_precision
 from .towers import embed_photos, pixel_values
 
 MARGIN, SKY_MARGIN = 1.12, 1.25  # a square's side over the longer side of its object
@@ -109,7 +110,7 @@ class Looks:
 def looks_of(pictures: ImageSet, model: ImageBindModel, classes: torch.Tensor, names: tuple[str, ...]) -> Looks:
     """How pictures look to the encoder, whose text embeddings of the C ``names`` are ``classes`` (C, D)."""
     vision = model.towers["vision"]
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_precision():
         features = [layout_features(vision, p) for p in (pictures.pixels, pictures.pixels[:, :, ::-1])]
         cosines = embed_photos(model, pictures.pixels).float() @ classes.float().T
     wanted = torch.from_numpy(pictures.concepts()[:, None] == np.array(names))

@@ -43,6 +43,7 @@ def test_large_photos_are_taken_whole_and_small_ones_where_there_are_no_larger(p
     }  # fmt: skip
     assert {s.row["source"] for s in photos.samples if s.concept == "sea"} == {"Tiny-ImageNet"}
     assert (photos.concepts == "drone").sum() == 20
+    assert {"walking", "sitting", "standing"} < set(photos.concepts)
 
 
 def test_small_labels_are_cut_to_their_share(data, monkeypatch):
@@ -89,7 +90,8 @@ def test_the_stage_leaves_a_model_that_sees_as_the_trained_tower_did(
     reading = Reading(texts, FakeE5(), tmp_path / "read")
     monkeypatch.setattr(see, "read_model", lambda folder: reading.begun().eval())
     folder = tmp_path / "see"
-    run_see(texts, folder, LoopConfig(steps=3, batch_size=8, learning_rate=1e-3, warmup_steps=2, precision="no"))
+    loop = LoopConfig(steps=3, batch_size=8, learning_rate=1e-3, warmup_steps=2, precision="no")
+    run_see(texts, folder, loop, first=loop)
     kept = json.loads((folder / "figures.json").read_text())
     assert set(kept["wanted"]) <= set(kept["before"]) == set(kept["after"])
     assert kept["after"]["concepts"] > 0 and kept["after"]["left_out"] > 0

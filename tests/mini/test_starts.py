@@ -25,7 +25,7 @@ class Given(nn.Module):
 @pytest.fixture
 def tower() -> nn.Module:
     torch.manual_seed(0)
-    config = replace(image_tower(), width=WIDTH, input_shape=(3, 64, 64), network="test_efficientnet")
+    config = replace(image_tower(), width=WIDTH, heads=4, input_shape=(3, 64, 64), network="test_efficientnet")
     made = ImageBindModel(ImageBindConfig(WIDTH, {"vision": config})).eval().towers["vision"]
     made.stem.network, made.stem.projection = Given(), nn.Conv2d(CHANNELS, WIDTH, 1, bias=False)
     return made
