@@ -32,11 +32,15 @@ def add_parser(commands: Any) -> None:
         help="the bundled model's table: sounds, photos, infrared, IMU, generated pictures",
         description="Compute every figure of the bundled model's card: train a judge on real photos (or resume or "
         "reuse the one in --out), embed and draw all held-out data, print a table, and write scores.json, contact "
-        "sheets and confusion matrices. The same data, model and options give the same scores.",
+        "sheets and confusion matrices. Judged is what is held out of --data: ESC's fold 4, four people's movements, a "
+        "tenth of all photos and videos, and of sounds the fifth of their sources that a checksum of the name picks. "
+        "The same data, model and options give the same scores.",
     )
     mini.add_argument(
         "--data", required=True, metavar="DIR",
-        help="images, crops, audio and, for the detector, photos as csv beside tar, and imu/*.csv.gz",
+        help="folder that holds the data, itself or in subfolders. Needed: images, crops and audio in one folder, each "
+        "as csv beside tar. Used where found: imu/*.csv.gz beside these; photos and sounds (csv beside tar), other "
+        "people's, for rows of their own and, photos, for the detector",
     )  # fmt: skip
     mini.add_argument(
         "--held-out", metavar="DIR", help="judge on all of this folder (same form) instead of --data's held-out part"
@@ -79,9 +83,10 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from ..detection import DETECTOR_PART, ImageBindDetectionPipeline
-    from ..evaluate.held_out import load_held_out
+    from ..evaluate.held_out import folder_of, load_held_out
     from ..evaluate.judge import JUDGE_LOOP, prepare_judge
     from ..evaluate.mini import Options, evaluate
+    from ..evaluate.others import load_others
     from ..evaluate.whole_photos import judge_photos, load_photos
     from ..train.mini_recipe import JUDGED
 
@@ -89,9 +94,9 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     with progress("read data", total=1, quiet=args.quiet) as bar:
         data = load_held_out(folders["--data"], folders.get("--held-out"), limit=args.limit)
-        photos = load_photos(
-            folders.get("--held-out", folders["--data"]), half=None if args.held_out else 1, limit=args.limit
-        )
+        others = load_others(folders["--data"], folders.get("--held-out"), limit=args.limit)
+        judged = folder_of(folders.get("--held-out", folders["--data"]), "photos")
+        photos = load_photos(judged, half=None if args.held_out else 1, limit=args.limit)
         bar.update()
     # The model before the judge: what is wrong with it should show before the long work.
     dtype = choose_dtype("auto", device)
@@ -103,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
         steps=args.steps, guidance=args.guidance, partial=_partial(args), quiet=args.quiet,
         judge_steps=args.judge_steps or JUDGE_LOOP.steps,
     )  # fmt: skip
-    result = evaluate(pipe, judge, data, choice.label, options)
+    result = evaluate(pipe, judge, data, choice.label, options, others)
     if photos and (Path(choice.source) / DETECTOR_PART).is_dir():
         towers = ["text", "audio"]
         with quiet_models(quiet=args.quiet):

@@ -57,8 +57,25 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"{folder}: wanted {wanted} beside a tar; missing: {', '.join(missing)}")
 
 
+def folder_of(folder: Path, name: str) -> Path:
+    """``folder``, or the subfolder that holds ``name``.csv where it does not itself; ``folder`` where none does.
+
+    Raises:
+        InputError: several subfolders do.
+    """
+    if (folder / f"{name}.csv").is_file():
+        return folder
+    places = sorted(path.parent for path in folder.glob(f"*/{name}.csv"))
+    if len(places) > 1:
+        found = ", ".join(place.name for place in places)
+        raise InputError(
+            f"{folder}: wanted {name}.csv in it or in one subfolder, found it in {found}; give one of them"
+        )
+    return places[0] if places else folder
+
+
 @contextmanager
-def _named(folder: Path) -> Iterator[None]:
+def named(folder: Path) -> Iterator[None]:
     """Turns what broken archives and files raise into one line that names the folder."""
     try:
         yield
@@ -74,7 +91,8 @@ def load_held_out(folder: Path, held_out: Path | None = None, *, limit: int | No
     """Read a folder in the training data's form.
 
     Args:
-        folder: its training part makes the judge; its held-out part is judged on.
+        folder: its training part makes the judge; its held-out part is judged on. The files lie in it or, all of
+            them, in one of its subfolders.
         held_out: another folder, all of which is judged on instead.
         limit: items of each concept, spread evenly over what there is; default is all.
 
@@ -82,18 +100,19 @@ def load_held_out(folder: Path, held_out: Path | None = None, *, limit: int | No
         InputError: files, columns or concepts are missing.
         UnreadableError: an archive is damaged.
     """
+    folder, held_out = folder_of(folder, "images"), held_out and folder_of(held_out, "images")
     for place in (folder, held_out):
         if place is not None:
             check_folder(place)
-    with _named(folder):
+    with named(folder):
         training, photos = split(load_images(folder))
     if held_out is not None:
-        with _named(held_out):
+        with named(held_out):
             photos = load_images(held_out)
     if untaught := [name for name in JUDGED if name not in set(training.concepts())]:
         raise InputError(f"{folder}: wanted training photos of every judged concept, found none of {untaught}")
     where = held_out or folder
-    with _named(where):
+    with named(where):
         sounds = load_audio(where)
         sounds = sounds if held_out else split(sounds)[1]
         thermal, imu = _thermal(where, whole=bool(held_out)), _imu(where, whole=bool(held_out))
@@ -120,6 +139,17 @@ def _imu(folder: Path, *, whole: bool) -> ImuSet | None:
     return recordings if whole else split(recordings)[1]
 
 
+def spread(names: np.ndarray, limit: int | None) -> np.ndarray:
+    """(N,) bool: at most ``limit`` of each name, spread evenly over what there is; all for None."""
+    mask = np.zeros(len(names), bool)
+    for name in np.unique(names):
+        there = np.flatnonzero(names == name)
+        if limit is not None and len(there) > limit:
+            there = there[np.linspace(0, len(there) - 1, limit).astype(int)]
+        mask[there] = True
+    return mask
+
+
 def _judged(data: Judged, concepts: tuple[str, ...], limit: int | None, what: str) -> Judged:
     """Items of the concepts, at most ``limit`` of each; warns of concepts without any."""
     found = data.concepts()
@@ -127,10 +157,4 @@ def _judged(data: Judged, concepts: tuple[str, ...], limit: int | None, what: st
         if len(absent) == len(concepts):
             raise InputError(f"{what}: wanted held-out ones of {', '.join(concepts)}; found none")
         warnings.warn(f"{what}: none held out of {', '.join(absent)}", Bind2GenWarning, stacklevel=2)
-    mask = np.zeros(len(found), bool)
-    for name in concepts:
-        there = np.flatnonzero(found == name)
-        if limit is not None and len(there) > limit:
-            there = there[np.linspace(0, len(there) - 1, limit).astype(int)]
-        mask[there] = True
-    return data.take(mask)
+    return data.take(spread(found, limit) & np.isin(found, concepts))

@@ -5,10 +5,8 @@ The judge comes from :func:`bind2gen.evaluate.judge.prepare_judge`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..atomic import written_whole
-from ..errors import InputError
 from ..pipeline import ImageBindUnCLIPPipeline
-from ..retrieval import EmbeddingIndex
 from ..train.data import AudioSet, ImageSet
 from ..train.mini_recipe import JUDGED
 from ..train.typical import cut_outs
@@ -36,7 +31,11 @@ from .likeness import (
     thumbnails,
     variety,
 )
+from .others import KINDS, PHOTOS_OF_A_KIND, Judging, Others
 from .scores import NO_DATA, NOT_IN_MODEL, Row, Scores
+from .sheets import Evaluation
+from .telephone import through_a_telephone
+from .unchosen import unchosen
 from .verdicts import Verdicts
 
 SHEET_SEEDS = 8
@@ -66,44 +65,27 @@ class Options:
         return {"num_inference_steps": self.steps, **guidance}
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores, and pictures by file name with their captions."""
-
-    scores: Scores
-    pictures: dict[str, tuple[Image.Image, str]]
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write scores.json, the pictures and index.html; returns their paths."""
-        folder.mkdir(parents=True, exist_ok=True)
-        shown = [(name, caption) for name, (_, caption) in self.pictures.items()]
-        texts = {
-            "scores.json": json.dumps(self.scores.to_dict(), indent=1) + "\n",
-            "index.html": sheets.index_page(self.scores, shown),
-        }
-        for name, text in texts.items():
-            with written_whole(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        for name, (picture, _) in self.pictures.items():
-            with written_whole(folder / name) as temporary:
-                picture.save(temporary, quality=90)  # of 100; PNG takes no notice
-        return [folder / name for name in (*texts, *self.pictures)]
-
-
 @torch.no_grad()
 def evaluate(
-    pipe: ImageBindUnCLIPPipeline, judge: nn.Module, data: HeldOut, model: str, options: Options = Options()
+    pipe: ImageBindUnCLIPPipeline,
+    judge: nn.Module,
+    data: HeldOut,
+    model: str,
+    options: Options = Options(),
+    others: Others | None = None,
 ) -> Evaluation:
     """Compute every row, variety, memorisation and speed.
 
     Args:
         judge: sees real photos only; it answers with the concepts of :data:`JUDGED`.
         model: name for the record.
+        others: other people's data, to be judged on as well.
 
     Raises:
         ModalityError: the model has no image, text or audio tower.
     """
-    return _Run(pipe, judge, data, model, options).evaluation()
+    judging = Judging(pipe, others or Others(), quiet=options.quiet)
+    return _Run(pipe, judge, data, model, options).evaluation(judging)
 
 
 class _Run:
@@ -125,28 +107,33 @@ class _Run:
         first = np.array([np.flatnonzero(self.heard == name)[0] for name in self.names])
         self.by_seed = self._draw_seeds(first)  # (C, S, H, W, 3)
 
-    def evaluation(self) -> Evaluation:
-        found, rows = self._verdicts(), {}
-        for name, answers in found.items():
-            rows[name] = _row(answers, 1 / len(answers.classes))
+    def evaluation(self, judging: Judging) -> Evaluation:
+        found = self._verdicts()
+        rows = {name: Row.of(answers) for name, answers in found.items()}
         rows["audio_to_image"] = replace(rows["audio_to_image"], chance=verdicts.rank_one_chance(self.heard, self.seen))
         rows["thermal_to_text"] = self._other("thermal", THERMAL)
         rows["imu_to_text"] = self._other("imu", MOTIONS)
-        rows["sum_of_image_and_sound"], other_ways = self._sums()
+        embeds = self.photo_embeds, self.sound_embeds, self.moved_embeds
+        rows["sum_of_image_and_sound"], other_ways = sums.judge_sums(self.pipe, *embeds, self.seen, self.heard)
+        others, measured_otherwise = judging.rows()
         moved = verdicts.nearest_item(self.moved_embeds, self.photo_embeds, self.heard, self.seen, JUDGED)
         other_ways["audio_to_image, moved over the gap"] = moved.accuracy()
         closest, memorisation = self._memorisation()
         scores = Scores(
             model=self.model,
             partial=list(self.options.partial),
-            rows=rows,
+            rows=rows | others,
             settings=self._settings(),
-            other_ways=other_ways,
+            other_ways=other_ways | measured_otherwise,
             variety=self._variety(),
             memorisation=memorisation,
             seconds_per_picture=self._seconds(),
         )
-        return Evaluation(scores, self._sheets(found, closest, memorisation))
+        sheet, sounds = unchosen(judging)
+        pictures = self._sheets(found, closest, memorisation)
+        if sheet is not None:
+            pictures["photos_with_words.webp"] = (sheet, "Photos that no one chose, with their five nearest words")
+        return Evaluation(scores, pictures, sounds)
 
     def _embed(self, modality: str, items: Sequence[Any]) -> torch.Tensor:
         return drawing.embed(self.pipe, modality, items, quiet=self.options.quiet)
@@ -167,11 +154,13 @@ class _Run:
 
     def _verdicts(self) -> dict[str, Verdicts]:
         classes = drawing.class_embeddings(self.pipe, JUDGED)
+        by_telephone = self._embed("audio", drawing.with_rate(through_a_telephone(self.data.sounds)))
         back = drawing.reconstruct(self.pipe, self.data.photos.pixels, quiet=self.options.quiet)
         judged = {"generated": (self.pictures, self.heard), "judge_on_photos": (self.data.photos.pixels, self.seen),
                   "judge_on_reconstructions": (back, self.seen)}  # fmt: skip
         return {
             "audio_to_text": verdicts.nearest_class(self.sound_embeds, classes, self.heard, JUDGED),
+            "telephone_to_text": verdicts.nearest_class(by_telephone, classes, self.heard, JUDGED),
             "image_to_text": verdicts.nearest_class(self.photo_embeds, classes, self.seen, JUDGED),
             "audio_to_image": verdicts.nearest_item(
                 self.sound_embeds, self.photo_embeds, self.heard, self.seen, JUDGED
@@ -192,34 +181,7 @@ class _Run:
         items: Sequence[Any] = drawing.thermal_pictures(data.pixels) if is_thermal else drawing.imu_recordings(data)
         classes = drawing.class_embeddings(self.pipe, names)
         answers = verdicts.nearest_class(self._embed(modality, items), classes, data.concepts(), names)
-        return _row(answers, 1 / len(names))
-
-    def _sums(self) -> tuple[Row, dict[str, float]]:
-        """Photo plus sound: a varied search among whitened photos; and the five nearest ones, for comparison."""
-        try:
-            pairs = sums.draw_pairs(self.seen, self.heard)
-        except InputError:
-            return Row(why=NO_DATA), {}
-        photos, sounds = self.photo_embeds[pairs.photos], self.sound_embeds[pairs.sounds]
-        itself = torch.from_numpy(pairs.photos)
-        moved = self.moved_embeds[pairs.sounds]
-        index, whitened = (EmbeddingIndex(self.photo_embeds, whiten=whiten) for whiten in (False, True))
-        blended = self.pipe.adapter({"image": photos.to(self.pipe.device), "audio": sounds.to(self.pipe.device)}).cpu()
-        searches = {
-            "varied": whitened.search([photos, moved], sums.FIRST, diversity=sums.DIVERSITY, leave_out=itself),
-            "nearest": index.search(blended, sums.FIRST, leave_out=itself),
-            "plain": index.search([photos, sounds], sums.FIRST, leave_out=itself),
-        }
-        share = {
-            name: float(sums.found_both(hits.places.numpy(), self.seen, pairs, self.heard).mean())
-            for name, hits in searches.items()
-        }
-        chance = sums.chance_of_both(self.seen, pairs, self.heard)
-        row = Row(share["varied"], chance=chance, items=len(pairs.photos))
-        return row, {
-            "sum_of_image_and_sound, the five nearest photos": share["nearest"],
-            "sum_of_image_and_sound, the five nearest photos, without the adapter": share["plain"],
-        }
+        return Row.of(answers)
 
     def _variety(self) -> Variety | None:
         flat = self.by_seed.reshape(-1, *self.by_seed.shape[2:])
@@ -258,6 +220,7 @@ class _Run:
             "pairs_seed": sums.SEED,
             "sums_are_retrieved_by": "sound moved over the gap by the adapter, both whitened by the gallery, "
             f"summed 1:1, maximal marginal relevance with diversity {sums.DIVERSITY}",
+            "other_audio_to_image": f"up to {PHOTOS_OF_A_KIND} photos of each of {KINDS} kinds, held-out ones first",
         }
 
     def _sheets(
@@ -288,13 +251,3 @@ class _Run:
                 "Generated pictures: heard (rows), what the judge sees (columns), percent",
             ),
         }
-
-
-def _row(answers: Verdicts, chance: float) -> Row:
-    return Row(
-        value=answers.accuracy(),
-        mean_over_concepts=answers.mean_over_concepts(),
-        chance=chance,
-        items=len(answers.wanted),
-        by_concept=answers.by_concept(),
-    )

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..errors import InputError
+from ..pipeline import ImageBindUnCLIPPipeline
+from ..retrieval import EmbeddingIndex
+from .scores import NO_DATA, Row
 
 FIRST = 5  # retrieved photos that count
 DIVERSITY = 0.4  # of the search; of five values the best by a little, all from 0.2 on beat 0 by far
@@ -67,3 +71,39 @@ def chance_of_both(concepts: np.ndarray, pairs: Pairs, heard: np.ndarray) -> flo
     one = np.array([share[name] for name in concepts[pairs.photos]])
     other = np.array([share[name] for name in heard[pairs.sounds]])
     return float((1 - (1 - one) ** FIRST - (1 - other) ** FIRST + (1 - one - other) ** FIRST).mean())
+
+
+def judge_sums(
+    pipe: ImageBindUnCLIPPipeline,
+    photo_embeds: torch.Tensor,
+    sound_embeds: torch.Tensor,
+    moved_embeds: torch.Tensor,
+    seen: np.ndarray,
+    heard: np.ndarray,
+) -> tuple[Row, dict[str, float]]:
+    """Photo plus sound: a varied search among whitened photos; and the five nearest ones, for comparison.
+
+    Args:
+        photo_embeds, sound_embeds: (N, D) and (M, D) unit norm.
+        moved_embeds: (M, D) of the sounds, as the adapter moves them.
+        seen, heard: (N,) and (M,) concepts.
+    """
+    try:
+        pairs = draw_pairs(seen, heard)
+    except InputError:
+        return Row(why=NO_DATA), {}
+    photos, sounds, moved = photo_embeds[pairs.photos], sound_embeds[pairs.sounds], moved_embeds[pairs.sounds]
+    itself = torch.from_numpy(pairs.photos)
+    index, whitened = (EmbeddingIndex(photo_embeds, whiten=whiten) for whiten in (False, True))
+    blended = pipe.adapter({"image": photos.to(pipe.device), "audio": sounds.to(pipe.device)}).cpu()
+    searches = {
+        "varied": whitened.search([photos, moved], FIRST, diversity=DIVERSITY, leave_out=itself),
+        "nearest": index.search(blended, FIRST, leave_out=itself),
+        "plain": index.search([photos, sounds], FIRST, leave_out=itself),
+    }
+    share = {name: float(found_both(hits.places.numpy(), seen, pairs, heard).mean()) for name, hits in searches.items()}
+    row = Row(share["varied"], chance=chance_of_both(seen, pairs, heard), items=len(pairs.photos))
+    return row, {
+        "sum_of_image_and_sound, the five nearest photos": share["nearest"],
+        "sum_of_image_and_sound, the five nearest photos, without the adapter": share["plain"],
+    }

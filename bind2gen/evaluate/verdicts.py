@@ -61,6 +61,13 @@ def nearest_item(
     return Verdicts(wanted, concepts[(queries @ gallery.T).argmax(1).cpu().numpy()], classes)
 
 
+def auroc(higher: np.ndarray, lower: np.ndarray) -> float:
+    """Chance that a score of the first kind is above one of the second; 0.5 says nothing. Equal ones count half."""
+    lower = np.sort(lower)
+    below, upto = np.searchsorted(lower, higher), np.searchsorted(lower, higher, side="right")
+    return float((below + upto).mean() / 2 / len(lower))
+
+
 def rank_one_chance(wanted: np.ndarray, concepts: np.ndarray) -> float:
     """What :func:`nearest_item` scores when it answers by a random item: each query's share of the gallery."""
     names, counts = np.unique(concepts, return_counts=True)

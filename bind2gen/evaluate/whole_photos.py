@@ -25,6 +25,7 @@ from ..train.data import AudioSet, read_members, read_rows
 from ..train.mini_recipe import JUDGED
 from .detection import Truth, right_boxes
 from .drawing import with_rate
+from .verdicts import auroc
 
 NAME = "photos"  # of the csv and the tar
 AKIN = {"rooster": "bird"}  # on such a photo the second is neither there nor absent
@@ -92,9 +93,7 @@ class PhotoScores:
 
     def auroc(self) -> float:
         """How often the prompt of something present scores more than one of something absent, 0..1."""
-        ranked = np.sort(self.absent)
-        below = [np.searchsorted(ranked, self.present, side) for side in ("left", "right")]
-        return float(np.mean(below) / len(ranked))
+        return auroc(self.present, self.absent)
 
     def at(self, threshold: float) -> dict[str, float]:
         """What a threshold does, as shares 0..1 and counts."""

@@ -7,22 +7,15 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..atomic import written_whole
+from ..evaluate.verdicts import auroc as auroc
 
 logger = logging.getLogger(__name__)
 
 FILE = "figures.json"
 Measure = Callable[[torch.nn.Module], dict[str, float]]
-
-
-def auroc(higher: np.ndarray, lower: np.ndarray) -> float:
-    """Chance that a score of the first kind is above one of the second; 0.5 says nothing. Equal ones count half."""
-    lower = np.sort(lower)
-    below, upto = np.searchsorted(lower, higher), np.searchsorted(lower, higher, side="right")
-    return float((below + upto).mean() / 2 / len(lower))
 
 
 def mean_cosine(found: torch.Tensor, wanted: torch.Tensor) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import zlib
 from collections import Counter
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,13 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..evaluate.labels import LabelledPhotos
 from ..preprocess import image
 from ..train.data import Sample, held_out, read_members, read_rows
 from ..train.raycast import figures
-from .texts import plain
 
-LABELS_FROM = 5  # photos of the pack that a label needs to be judged
-LEFT_OUT = 30  # labels of those that are never trained
 # Of data/mini only what is not in data/photos at a useful size: Caltech's photos are in both, under other names.
 SMALL_SOURCES = frozenset({"Tiny-ImageNet", "Multi-class Weather Dataset", "cair fire set", "COCO 2017 (Flickr)"})
 FIGURES = 150  # synthetic pictures of each posture
@@ -27,50 +24,8 @@ SMALL = 64  # pixels of these
 SMALL_PER_LABEL = {False: 80, True: 30}  # of those, and of crops of videos: to train on, to judge on
 
 
-@dataclass(frozen=True)
-class Photos:
-    """Photographs as they are stored, with their rows.
-
-    Attributes:
-        files: encoded pictures.
-        samples: their rows, in the same order.
-        large: (N,) whether it is from ``data/photos``; the others are 64 pixels, enlarged.
-    """
-
-    files: list[bytes]
-    samples: list[Sample]
-    large: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    @cached_property
-    def concepts(self) -> np.ndarray:
-        """(N,) names, empty where it is none of ours."""
-        return np.array([sample.concept for sample in self.samples])
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """(N,) finer names, as one would say them."""
-        return np.array([plain(sample.row.get("label") or sample.concept) for sample in self.samples])
-
-    @cached_property
-    def held_out(self) -> np.ndarray:
-        """(N,) bool: kept to judge on, a tenth by photo or video."""
-        return held_out(self)
-
-    @cached_property
-    def judged_labels(self) -> list[str]:
-        """Labels with photos enough to be judged."""
-        counts = Counter(self.labels[self.large].tolist())
-        return sorted(label for label, count in counts.items() if count >= LABELS_FROM)
-
-    @cached_property
-    def left_out_labels(self) -> list[str]:
-        """Labels that are never trained, to see what the words alone give; none of them is of a concept."""
-        ours = set(self.labels[self.concepts != ""])
-        others = sorted(set(self.judged_labels) - ours, key=lambda label: zlib.crc32(label.encode()))
-        return sorted(others[:LEFT_OUT])
+class Photos(LabelledPhotos):
+    """Those to train on and those to judge on; ``large`` are those from ``data/photos``."""
 
     @cached_property
     def trained(self) -> np.ndarray:

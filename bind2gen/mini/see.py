@@ -19,6 +19,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..atomic import written_whole
+from ..evaluate.labels import photo_verdicts
 from ..imagebind.config import ImageBindConfig, TowerConfig
 from ..imagebind.model import ImageBindModel, Tower
 from ..imagebind.processor import ImageBindProcessor
@@ -28,7 +29,7 @@ from ..train.augment import augment_photos
 from ..train.loop import LoopConfig, half_precision, train
 from ..train.mini_recipe import EMBED_DIM, JUDGED, TEMPLATES
 from ..train.towers import balanced_weights, embed_names
-from .figures import auroc, keep
+from .figures import keep
 from .photos import Photos, load_photos
 from .read import read_model, text_settings
 from .starts import after_attention, begin_as_classifier
@@ -195,37 +196,23 @@ class Meeting:
 
     def figures(self, tower: nn.Module) -> dict[str, float]:
         """Every figure of :data:`WANTED` and what it is made of, of the trained tower."""
-        rows = self.judged_rows()
+        rows = self.seen.photos.judged_rows()
         return self.judge(rows, self.embed(tower, rows))
 
     def floor(self) -> dict[str, float]:
         """The same with nothing trained: the teacher's posteriors times the names."""
-        rows = self.judged_rows()
+        rows = self.seen.photos.judged_rows()
         return self.judge(rows, self.direction(self.seen.logits[0][rows]))
 
-    def judged_rows(self) -> np.ndarray:
-        photos = self.seen.photos
-        return np.flatnonzero(photos.held_out | (np.isin(photos.labels, photos.left_out_labels) & photos.large))
-
     def judge(self, rows: np.ndarray, embeds: torch.Tensor) -> dict[str, float]:
-        photos = self.seen.photos
-        concepts, labels, large = photos.concepts[rows], photos.labels[rows], photos.large[rows]
-        lists = (JUDGED, photos.judged_labels)
-        of_concepts, of_labels = (torch.stack([self.vectors[name] for name in names]) for names in lists)
-        scores = embeds @ of_concepts.T
-        ours = np.isin(concepts, JUDGED)
-        right = np.array(JUDGED)[scores.argmax(1)] == concepts
-        figures = {"concepts": int(ours.sum()), "concepts_first": right[ours].mean()}
-        figures["concepts_mean_class"] = np.mean([right[concepts == c].mean() for c in JUDGED if (concepts == c).any()])
-        figures |= {"large": int((ours & large).sum()), "large_concepts_first": right[ours & large].mean()}
-        named = np.array(photos.judged_labels)[(embeds @ of_labels.T).argmax(1)] == labels
-        left_out = np.isin(labels, photos.left_out_labels)
-        known = large & np.isin(labels, photos.judged_labels) & ~left_out
-        figures |= {"labels": int(known.sum()), "labels_first": named[known].mean()}
-        figures |= {"left_out": int(left_out.sum()), "left_out_first": named[left_out].mean()}
-        best, none = scores.max(1).values.numpy(), (concepts == "") & large
-        figures |= {"none": int(none.sum()), "none_auroc": auroc(best[ours & large], best[none])}
-        return figures
+        photos, figures = self.seen.photos, {}
+        names = photos.judged_labels, photos.left_out_labels
+        found = photo_verdicts(photos.take(rows), embeds, self.vectors, *names)
+        for name in ("concepts", "large_concepts", "labels", "left_out"):
+            answers = getattr(found, name)
+            figures |= {name: len(answers.wanted), f"{name}_first": answers.accuracy()}
+        figures["concepts_mean_class"] = found.concepts.mean_over_concepts()
+        return figures | {"none": len(found.none), "none_auroc": found.none_auroc()}
 
 
 def run_see(texts: Texts, folder: Path, config: LoopConfig, first: LoopConfig, copies: int = 3) -> None:

@@ -21,6 +21,7 @@ from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
 
+from ..evaluate.labels import plain
 from ..preprocess.words import split_words
 from .teachers import SCOWL_ADVICE, SCOWL_FILE, audioset_names, part_of
 
@@ -68,11 +69,6 @@ PATTERNS = (
 def is_held_out(text: str) -> bool:
     """Whether a name or phrase is kept for judging; follows from the text alone."""
     return zlib.crc32(text.encode()) % HELD_OUT == 0
-
-
-def plain(name: str) -> str:
-    """A label as one would say it: "bow_(weapon)" is "bow"."""
-    return " ".join(split_words(re.sub(r"\(.*?\)", "", name).replace("_", " "))).removeprefix("and ")
 
 
 def plural(noun: str) -> str:

@@ -135,16 +135,16 @@ def load_images(folder: Path, names: tuple[str, ...] = ("images", "crops"), moda
     return ImageSet(np.stack(pixels), kept)
 
 
-def load_audio(folder: Path) -> AudioSet:
-    """Read ``audio.csv`` with ``audio.tar``: mono float32 waveforms, all at one rate."""
-    samples, waveforms, rates = read_rows(folder / "audio.csv"), [], set()
-    members = read_members(folder / "audio.tar")
+def load_audio(folder: Path, name: str = "audio", samples: list[Sample] | None = None) -> AudioSet:
+    """Read ``NAME.csv``, or only these rows of it, with ``NAME.tar``: mono float32 waveforms, all at one rate."""
+    samples, waveforms, rates = samples or read_rows(folder / f"{name}.csv"), [], set()
+    members = read_members(folder / f"{name}.tar")
     for sample in samples:
         waveform, rate = soundfile.read(io.BytesIO(members[sample.path]), dtype="float32", always_2d=True)
         waveforms.append(waveform.mean(axis=1))
         rates.add(rate)
     if len(rates) != 1:
-        raise InputError(f"{folder}/audio.tar: wanted one sampling rate, found {sorted(rates)}")
+        raise InputError(f"{folder}/{name}.tar: wanted one sampling rate, found {sorted(rates)}")
     return AudioSet(waveforms, samples, rates.pop())
 
 

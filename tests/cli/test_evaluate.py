@@ -15,7 +15,7 @@ from bind2gen.imagebind.config import ImageBindConfig
 from bind2gen.imagebind.model import ImageBindModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))  # mini_folder.py
-from mini_folder import picture, write_folder, write_table  # noqa: E402
+from mini_folder import OTHER_LABELS, picture, write_folder, write_other_sounds, write_table  # noqa: E402
 
 QUICK = ["--limit", "1", "--judge-steps", "2", "--steps", "1"]
 
@@ -29,6 +29,8 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def data(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     rng = np.random.default_rng(0)
+    (tmp_path / "data" / "sounds").mkdir()
+    write_other_sounds(tmp_path / "data" / "sounds")
     photos = {f"{i}.png": (f'dog,1,"[[""dog"", 0, 0, {10 + i}, 20]]"', picture(rng, i)) for i in range(9)}
     write_table(tmp_path / "data", "photos", "path,concept,boxed,boxes", photos)
     return write_folder(tmp_path / "data")
@@ -64,6 +66,7 @@ def test_the_whole_command_writes_scores_and_pictures_and_repeats_itself(run, da
     assert {Path(name).suffix for name in files} == {".json", ".html", ".webp", ".png"}
     assert written["rows"].keys() == GOALS.keys()
     assert written["rows"]["imu_to_text"]["why"] == NOT_IN_MODEL
+    assert written["rows"]["other_sound_labels"]["items"] == len(OTHER_LABELS)  # --limit 1
     assert {way: found["photos"] for way, found in written["detector"].items()} == {"text": 1, "audio": 1}  # --limit 1
     assert len(written["partial"]) == 2 and str(tmp_path) not in json.dumps(written)
 

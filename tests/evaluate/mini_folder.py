@@ -17,6 +17,7 @@ from bind2gen.train.mini_recipe import JUDGED
 
 RATE = 16_000  # Hz
 HELD_OUT, TRAINED = 3, 4  # photos of a concept
+OTHER_LABELS = ("dog", "cat", "bird", "anchor", "piano")  # of other people's photos and sounds
 SOUNDS = 3  # held-out ones of a concept, with one to train on
 
 
@@ -87,4 +88,28 @@ def write_folder(folder: Path) -> Path:
     for person in ("s01", "s03"):  # the second is held out
         for label in ("WALKING", "SEATED", "STANDING_UP"):
             (folder / "imu" / f"{person}_{label.lower()}.csv.gz").write_bytes(recording(label))
+    return folder
+
+
+def write_other_photos(folder: Path, labels: tuple[str, ...] = OTHER_LABELS, *, each: int = 12) -> Path:
+    """``photos`` of many hands; a label of ours is its own concept, and the first two of each are held out."""
+    rng, rows = np.random.default_rng(1), {}
+    for place, label in enumerate(labels):
+        for name in names(f"{label}_", ".png", held_out=2, trained=each - 2):
+            concept = label if label in JUDGED else ""
+            rows[f"{label}/{name}"] = (f"{concept},{label},0,[]", picture(rng, place))
+    write_table(folder, "photos", "path,concept,label,boxed,boxes", rows)
+    return folder
+
+
+def write_other_sounds(folder: Path, labels: tuple[str, ...] = OTHER_LABELS, *, each: int = 6) -> Path:
+    """``sounds`` of many hands; a third of each label is of sources that are held out."""
+    sources = {kept: [s for s in map(str, range(40)) if (zlib.crc32(s.encode()) % 5 == 0) == kept][:2]
+               for kept in (True, False)}  # fmt: skip
+    rows = {}
+    for place, label in enumerate(labels):
+        for i in range(each):
+            concept, source = label if label in JUDGED else "", sources[i % 3 == 0][i % 2]
+            rows[f"{label}/{i}.wav"] = (f"{concept},{label},{source}", tone(200 + 100 * place))
+    write_table(folder, "sounds", "path,concept,label,source", rows)
     return folder

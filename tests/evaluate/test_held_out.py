@@ -76,3 +76,11 @@ def test_a_concept_without_training_photos_cannot_be_judged(data_folder):
     (data_folder / "images.csv").write_text("\n".join(r for r in rows if not r.endswith(",clock")))
     with pytest.raises(InputError, match="clock"):
         load_held_out(data_folder)
+
+
+def test_the_files_may_lie_in_one_subfolder(data_folder):
+    data = load_held_out(data_folder.parent)
+    assert len(data.sounds.samples) == SOUNDS * len(JUDGED) and data.imu is not None
+    shutil.copytree(data_folder, data_folder.parent / "copy")
+    with pytest.raises(InputError, match="found it in copy, data"):
+        load_held_out(data_folder.parent)

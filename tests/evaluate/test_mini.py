@@ -8,7 +8,7 @@ from bind2gen.evaluate import drawing, mini
 from bind2gen.evaluate.held_out import MOTIONS, THERMAL, load_held_out
 from bind2gen.evaluate.judge import build_judge
 from bind2gen.evaluate.mini import Options, evaluate
-from bind2gen.evaluate.scores import GOALS, NO_DATA, NOT_IN_MODEL
+from bind2gen.evaluate.scores import GOALS, NO_DATA, NOT_IN_MODEL, OTHERS
 from bind2gen.train.mini_recipe import JUDGED
 
 OPTIONS = Options(steps=1, quiet=True)
@@ -67,8 +67,10 @@ def test_every_row_is_there_and_missing_towers_and_data_are_said(pipe, make_pipe
     scores = evaluate(pipe, judge, data, "toy", OPTIONS).scores
     assert scores.rows.keys() == GOALS.keys()
     assert [scores.rows[name].why for name in ("thermal_to_text", "imu_to_text")] == [NOT_IN_MODEL] * 2
+    others = {name for name, goal in GOALS.items() if goal.group == OTHERS}
+    assert {scores.rows[name].why for name in others} == {NO_DATA}
     measured = [row for row in scores.rows.values() if not row.why]
-    assert len(measured) == len(GOALS) - 2 and all(0 <= row.value <= 1 for row in measured)
+    assert len(measured) == len(GOALS) - len(others) - 2 and all(0 <= row.value <= 1 for row in measured)
     without = mini.HeldOut(data.training, data.photos, data.sounds, None, None)
     rows = evaluate(make_pipeline(), judge, without, "toy", OPTIONS).scores.rows
     assert [rows[name].why for name in ("thermal_to_text", "imu_to_text")] == [NO_DATA] * 2

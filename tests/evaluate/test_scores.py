@@ -4,10 +4,21 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bind2gen.evaluate.likeness import Closeness, Variety
 from bind2gen.evaluate.scores import GOALS, NOT_IN_MODEL, Row, Scores
-from bind2gen.evaluate.sheets import CELL, MARGIN, confusion_picture, contact_sheet, index_page, nearest_sheet
+from bind2gen.evaluate.sheets import (
+    CELL,
+    MARGIN,
+    PICTURE,
+    TEXT,
+    confusion_picture,
+    contact_sheet,
+    index_page,
+    nearest_sheet,
+    word_sheet,
+)  # fmt: skip
 from bind2gen.evaluate.verdicts import Verdicts
 
 
@@ -29,10 +40,17 @@ def scores() -> Scores:
 
 def test_the_table_shows_every_row_with_its_goals(scores):
     lines = scores.table().split("\n")
-    assert len([line for line in lines if line.startswith("|")]) == 2 + len(GOALS)
+    assert len([line for line in lines if line.startswith("|")]) == 2 + 2 + len(GOALS)  # heading, groups
     assert len({len(line) for line in lines if line.startswith("|")}) == 1  # aligned
     cells = [cell.strip() for cell in next(x for x in lines if x.startswith("| audio -> text")).split("|")]
     assert cells[2:7] == ["12.5 %", "25.0 %", "60 %", "75 %", "6.2 %"]
+
+
+def test_each_group_of_rows_stands_under_its_name(scores):
+    first = [cells[0] for cells in scores.cells()]
+    ours, theirs = (first.index(name) for name in ("Our data, held out:", "Other people's data:"))
+    assert ours < first.index(GOALS["judge_on_photos"].label) < theirs < first.index(GOALS["other_photos_none"].label)
+    assert scores.cells()[theirs + 1][3] == "76 % (mean 78 %)"
 
 
 def test_what_could_not_be_measured_and_what_is_partial_is_said(scores):
@@ -54,7 +72,9 @@ def test_the_page_escapes_names_and_shows_the_pictures(scores):
     page = index_page(scores, [("a.png", "heard & seen")])
     assert "mini &lt;1&gt;" in page and "mini <1>" not in page
     assert '<img src="a.png" alt="heard &amp; seen">' in page
-    assert page.count("<tr>") == 1 + len(GOALS)
+    assert page.count("<tr>") == 1 + 2 + len(GOALS)
+    heard = index_page(scores, [], [("a < b", "sea, dog")])
+    assert "<td>a &lt; b</td><td>sea, dog</td>" in heard and heard.count("<tr>") == page.count("<tr>") + 2
 
 
 def test_the_contact_sheet_holds_every_picture_at_its_place():
@@ -73,6 +93,17 @@ def test_the_sheet_of_neighbours_puts_each_picture_beside_its_own():
         rows, columns = np.nonzero((sheet == 50 + level).all(2))
         top, left = rows.min(), columns.min()
         assert (sheet[top : top + 16, left + 16 : left + 32] == 150 + level).all()
+
+
+def test_the_sheet_of_words_holds_each_picture_above_its_words():
+    pictures = [Image.new("RGB", size, (k, 200, 200)) for k, size in enumerate([(320, 160), (40, 80), *[(8, 8)] * 5])]
+    sheet = np.asarray(word_sheet(pictures, [["dog", "sea"]] * 6 + [["dog", ""]]))
+    boxes = [np.argwhere((sheet == (k, 200, 200)).all(2)) for k in range(7)]
+    sizes = [tuple(box.max(0) - box.min(0) + 1) for box in boxes]
+    assert sizes == [(PICTURE / 2, PICTURE), (PICTURE, PICTURE / 2)] + [(PICTURE, PICTURE)] * 5
+    assert len({box[:, 0].max() for box in boxes[:5]}) == 1 and boxes[5][:, 0].min() > boxes[0][:, 0].max()
+    words = [sheet[box[:, 0].max() + 1 :][: 2 * (TEXT + 3), box[:, 1].min() :][:, :PICTURE] for box in boxes[-2:]]
+    assert (words[0] < 128).sum() > (words[1] < 128).sum() > 0
 
 
 def test_the_confusion_picture_is_dark_where_the_answers_are():

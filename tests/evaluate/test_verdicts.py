@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bind2gen.evaluate.verdicts import Verdicts, nearest_class, nearest_item, rank_one_chance
+from bind2gen.evaluate.verdicts import Verdicts, auroc, nearest_class, nearest_item, rank_one_chance
 
 CLASSES = ("sea", "cow", "dog")
 
@@ -46,3 +46,10 @@ def test_chance_at_rank_one_is_what_random_answers_score():
     wanted = np.array(["sea", "sea", "cow", "dog"])
     picked = np.random.default_rng(0).choice(concepts, (20_000, 4))
     assert rank_one_chance(wanted, concepts) == pytest.approx((picked == wanted).mean(), abs=0.01)
+
+
+def test_auroc_counts_pairs_and_halves_ties():
+    higher, lower = np.array([3.0, 1.0, 2.0]), np.array([2.0, 0.0])
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in higher for b in lower]
+    assert auroc(higher, lower) == pytest.approx(sum(pairs) / 6)
+    assert auroc(lower, higher) == pytest.approx(1 - sum(pairs) / 6)

@@ -7,6 +7,7 @@ import timm
 import torch
 from fake_e5 import FakeE5
 
+from bind2gen.evaluate import labels
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.mini import photos as photos_module
@@ -27,7 +28,7 @@ def photos(data) -> Photos:
 def small(monkeypatch) -> None:
     """Pictures of 32 pixels, an untrained teacher, one template, and labels left out of the few that there are."""
     monkeypatch.setattr(see, "IMAGE_SIZE", 32)
-    monkeypatch.setattr(photos_module, "LEFT_OUT", 2)
+    monkeypatch.setattr(labels, "LEFT_OUT", 2)
     monkeypatch.setattr(see, "lite0", network)
     monkeypatch.setattr(see, "TEMPLATES", ("a {}",))
 
@@ -54,7 +55,7 @@ def test_small_labels_are_cut_to_their_share(data, monkeypatch):
 
 
 def test_what_is_held_out_or_left_out_is_not_trained(photos, monkeypatch):
-    monkeypatch.setattr(photos_module, "LEFT_OUT", 2)
+    monkeypatch.setattr(labels, "LEFT_OUT", 2)
     fresh = Photos(photos.files, photos.samples, photos.large)
     assert fresh.judged_labels == ["anchor", "barrel", "cannon", "cat", "chair", "dog"]
     assert len(fresh.left_out_labels) == 2 and not {"dog", "cat"} & set(fresh.left_out_labels)
