@@ -101,7 +101,10 @@ _BASES: dict[str, str] = {
     "PreTrainedModel": "transformers",
     "ProcessorMixin": "transformers",
 }
-_PARTS: dict[str, str] = {"PatchAutoencoder": "hosts.patch_autoencoder"}  # found by diffusers, not meant for users
+_PARTS: dict[str, str] = {  # found by diffusers, not meant for users
+    "FeatureAutoencoder": "hosts.feature_autoencoder",
+    "PatchAutoencoder": "hosts.patch_autoencoder",
+}
 
 
 auto_classes.install()

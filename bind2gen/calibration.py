@@ -67,6 +67,8 @@ class Calibration:
         thresholds: label -> score, of prompts that have one of their own.
         background: (K, D) class vectors of what is no prompt, or None.
         known_text: ``ClassPrompter.known_text`` of the encoder that the prompts come from, or None.
+        known_prompt: likeness (see ``ClassPrompts``) under which a sound or a text is like none of the detector's
+            words, or None where that was not measured. It depends on the encoder, too.
 
     Raises:
         InputError, ShapeError, NonFiniteError: values out of range.
@@ -77,10 +79,12 @@ class Calibration:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     background: torch.Tensor | None = None
     known_text: float | None = None
+    known_prompt: float | None = None
 
     def __post_init__(self) -> None:
         numbers = {"threshold": self.threshold, "temperature": self.temperature, **dict(self.thresholds)}
-        numbers |= {} if self.known_text is None else {"known_text": self.known_text}
+        cosines = {"known_text": self.known_text, "known_prompt": self.known_prompt}
+        numbers |= {name: value for name, value in cosines.items() if value is not None}
         for name, value in numbers.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise InputError(f"Calibration: wanted {name} as a finite number, got {value!r}")
@@ -136,7 +140,8 @@ class Calibration:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         values = {"threshold": self.threshold, "temperature": self.temperature, "thresholds": dict(self.thresholds)}
-        values |= {"background": self.background is not None, "known_text": self.known_text}
+        values |= {"background": self.background is not None}
+        values |= {"known_text": self.known_text, "known_prompt": self.known_prompt}
         if self.background is not None:
             with written_whole(folder / BACKGROUND) as temporary:
                 save_file({"background": self.background.contiguous()}, temporary)

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DETECTOR_PART = "detector"  # folder of a saved pipeline
-# In it, with the encoder's embeddings of them: the words that it was trained with, and sounds that no thing makes.
+CLASSES_FILE = "classes.npz"  # in it: the words that it was trained with, and its own class vectors of them
+# With the encoder's embeddings: these words again, and sounds that no thing makes.
 WORDS_FILE, NOTHING_FILE = "words.npz", "nothing.npz"
+OF_PROMPTS = (CLASSES_FILE, WORDS_FILE, NOTHING_FILE)
 SCORES_FILE = "scores.json"  # what it was measured to find
 DEFAULT_THRESHOLD = 0.5  # Detic's demo
 
@@ -79,10 +81,11 @@ class ImageBindDetectionPipeline:
         modalities: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
     ) -> ImageBindDetectionPipeline:
-        """Load a pipeline folder that has a detector of its own, trained in the encoder's space.
+        """Load a pipeline folder that has a detector of its own.
 
-        Where the folder names the words that the detector was trained with, prompts go by way of the nearest of them
-        (route ``words``), which finds more than their own embeddings (``joint``; either can be named in a call).
+        Where the folder holds the detector's class vectors of the words that it was trained with, prompts go by way of
+        the nearest of them (route ``words``). Without them the detector must have been trained in the encoder's space,
+        and takes embeddings as they are there (``joint``).
 
         Args:
             source: default is the bundled model.
@@ -102,13 +105,12 @@ class ImageBindDetectionPipeline:
             folder, subfolder="imagebind", modalities=towers, dtype=torch.float32
         ).to(device)
         part = folder / DETECTOR_PART
-        known = Calibration.load(part) if (part / SETTINGS).is_file() else None
+        known = own_calibration(part)
         prompter = own_prompter(
             encoder.eval(),
             ImageBindProcessor.from_pretrained(folder, subfolder="processor"),
             EmbeddingAdapter.from_pretrained(folder / "adapter").float(),
             part,
-            known and known.known_text,
         )
         detector = DeticDetector.from_pretrained(part, device=device, dtype=torch.float32)
         return cls(detector, prompter, calibration=known)
@@ -200,21 +202,20 @@ class ImageBindDetectionPipeline:
             yield Frame(time, self.find(self.encode_image(pixels), prompts, **options))
 
 
+def own_calibration(part: Path) -> Calibration | None:
+    """Of the detector's folder ``part``; None where nothing was measured."""
+    return Calibration.load(part) if (part / SETTINGS).is_file() else None
+
+
 def own_prompter(
-    encoder: ImageBindModel,
-    processor: ImageBindProcessor,
-    adapter: EmbeddingAdapter,
-    part: Path,
-    known_text: float | None = None,
+    encoder: ImageBindModel, processor: ImageBindProcessor, adapter: EmbeddingAdapter, part: Path
 ) -> ClassPrompter:
-    """For a detector in the encoder's own space: class vectors of its words lie where the words' embeddings do."""
-    nothing = Vocabulary.from_file(part / NOTHING_FILE) if (part / NOTHING_FILE).is_file() else None
-    joint = ClassPrompter(encoder, processor, route="joint", adapter=adapter, nothing=nothing)
-    if not (part / WORDS_FILE).is_file():
-        return joint
-    known = Vocabulary.from_file(part / WORDS_FILE)
-    vocabulary = Vocabulary(known.names, joint.from_embeds({"text": known.vectors}).embeds, known.source)
+    """For the detector whose folder is ``part``, in a pipeline with this encoder."""
+    found = {name: Vocabulary.from_file(part / name) for name in OF_PROMPTS if (part / name).is_file()}
+    vocabulary, words, known = found.get(CLASSES_FILE), found.get(WORDS_FILE), own_calibration(part)
     return ClassPrompter(
-        encoder, processor, vocabulary=vocabulary, word_embeds=known.vectors, adapter=adapter, nothing=nothing,
-        known_text=known_text,
+        encoder, processor, adapter=adapter, nothing=found.get(NOTHING_FILE), vocabulary=vocabulary,
+        route="words" if vocabulary else "joint",
+        word_embeds=words.vectors if vocabulary and words else None,
+        known_text=known and known.known_text,
     )  # fmt: skip

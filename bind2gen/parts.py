@@ -50,16 +50,15 @@ def join_parts(
     if not isinstance(source, ImageBindModel):
         processor = processor or load_processor(source)  # refused before gigabytes are read
         imagebind = load_imagebind(source, modalities=modalities, dtype=dtype or host.unet.dtype)
-    unclip.check_host(host, imagebind.config.embed_dim)
     its_own = own is not None and (imagebind is getattr(host, "imagebind", None) or own.fits(imagebind))
     if processor is None and its_own:
         processor = getattr(host, "processor", None) or load_processor(place)
-    if adapter is not None:
-        adapter = _of_host(adapter, own)
+    adapter = _of_host(adapter, own) if adapter is not None else own if its_own else None
+    unclip.check_host(host, adapter.width if adapter is not None else imagebind.config.embed_dim)
     return {
         "imagebind": imagebind,
         "processor": processor or load_processor(imagebind),
-        "adapter": adapter or (own if its_own else fitting_adapter(imagebind, own, source)),
+        "adapter": adapter or fitting_adapter(imagebind, own, source),
         **{name: getattr(host, name) for name in unclip.PARTS},
     }
 
@@ -102,8 +101,9 @@ def fitting_adapter(
         return own
     place = source.name_or_path if isinstance(source, ImageBindModel) else source
     found = saved_adapter(place) if str(place) else None
-    # One with anchors is another host's: they are what that one draws well.
-    if found is None or found.config.num_anchors or (found.config.encoder and not found.fits(encoder)):
+    # One with anchors or a map to a host is another host's.
+    of_a_host = found is not None and (found.config.num_anchors or found.config.host_dim)
+    if found is None or of_a_host or (found.config.encoder and not found.fits(encoder)):
         found = EmbeddingAdapter(encoder.config.embed_dim)
     found.register_to_config(**dict.fromkeys(OF_THE_HOST))
     return _of_host(found, own)

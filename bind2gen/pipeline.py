@@ -36,7 +36,7 @@ class ImageBindPipelineOutput(BaseOutput):
 
     Attributes:
         images: pictures, input by input, ``num_images_per_prompt`` of each.
-        image_embeds: (B, D) float32 conditioning vectors that were used, of the host's length.
+        image_embeds: (B, H) float32 conditioning vectors that were used, of the host's length.
         embeds: modality -> (B or 1, D) unit-norm ImageBind embeddings of what was given.
     """
 
@@ -58,7 +58,8 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         guidance_scale, guidance_rescale: defaults of a call, which become the adapter's; default is what it has.
 
     Raises:
-        HostError: host or adapter take embeddings of another width than the encoder makes.
+        HostError: the adapter takes embeddings of another width than the encoder makes, or leads to another width than
+            the host takes.
         InputError: the processor makes inputs of other sizes than the encoder takes.
     """
 
@@ -97,9 +98,9 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         )
         adapter = with_facts(adapter, {"guidance_scale": guidance_scale, "guidance_rescale": guidance_rescale})
         self.register_modules(imagebind=imagebind, processor=processor, adapter=adapter)
-        unclip.check_host(self, imagebind.config.embed_dim)
         processor.check(imagebind.config)
         adapter.claim(imagebind)
+        unclip.check_host(self, adapter.width)
 
     @classmethod
     def from_host(
@@ -155,9 +156,10 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         )  # fmt: skip
 
     def condition(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float] | None = None) -> torch.Tensor:
-        """Unit-norm embeddings by modality -> (B, D) conditioning vectors of the host's length.
+        """Unit-norm embeddings by modality, (B, D) -> (B, H) conditioning vectors of the host's length.
 
-        Shift over the modality gap, weighted blend, unit norm, host norm. A single item is shared by a batch.
+        Shift over the modality gap, on to the host's space where that is another one, weighted blend, unit norm, host
+        norm. A single item is shared by a batch.
 
         Raises:
             ShapeError: batches of different sizes.
@@ -171,7 +173,7 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         return match_norm(self.adapter(spread, weights), unclip.host_norm(self))
 
     def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:
-        wanted, is_tensor = self.imagebind.config.embed_dim, isinstance(image_embeds, torch.Tensor)
+        wanted, is_tensor = self.adapter.width, isinstance(image_embeds, torch.Tensor)
         if not is_tensor or image_embeds.ndim != 2 or image_embeds.shape[1] != wanted or not len(image_embeds):
             came = tuple(image_embeds.shape) if is_tensor else type(image_embeds).__name__
             raise ShapeError(f"image_embeds: wanted a tensor (B, {wanted}), got {came}")
@@ -219,8 +221,8 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
                 one is shared by the batch. ``text`` goes through ImageBind; ``prompt`` is the host's own text input.
             weights: modality -> weight in the blend; 1 where not named; 0 leaves a modality out, negative subtracts.
             sampling_rate: Hz, of sounds given as arrays without a rate.
-            image_embeds: (B, D) conditioning instead of inputs: any direction of the encoder's space, scaled to the
-                host's length unless ``rescale_embeds`` is False.
+            image_embeds: (B, H) conditioning instead of inputs: any direction of the host's space, as of
+                :meth:`condition`, scaled to the host's length unless ``rescale_embeds`` is False.
             prompt, negative_prompt: one, or one for each input.
             height, width: pixels; default is what the host was trained on.
             noise_level: 0..999, noise on the embedding: more variety, less likeness.

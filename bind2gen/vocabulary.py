@@ -98,12 +98,12 @@ class Vocabulary:
             raise ShapeError(f"{path.name}: wanted a name a row, got {len(found)} names for {len(vectors)} rows")
         return cls(tuple(found), torch.from_numpy(vectors.astype(np.float32)), path.name)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as ``.npz`` with ``names`` (C,) and ``vectors`` (C, D) float32; whole or not at all."""
+    def save(self, path: str | os.PathLike[str], *, dtype: np.typing.DTypeLike = np.float32) -> None:
+        """Write as ``.npz`` with ``names`` (C,) and ``vectors`` (C, D); whole or not at all."""
         if Path(path).suffix.lower() != ".npz":
             raise InputError(f"{path}: wanted a name ending in .npz")
         with written_whole(path) as temporary:
-            np.savez(temporary, names=np.array(self.names, np.str_), vectors=self.vectors.numpy())
+            np.savez(temporary, names=np.array(self.names, np.str_), vectors=self.vectors.numpy().astype(dtype))
 
     def subset(self, names: Iterable[str]) -> Vocabulary:
         """Only these names, in their order.

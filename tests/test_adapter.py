@@ -125,3 +125,32 @@ def test_anchors_of_another_width_are_refused(means):
         EmbeddingAdapter.from_means(means, anchors=(torch.eye(4), torch.eye(4)))
     with pytest.raises(ShapeError, match="anchors"):
         EmbeddingAdapter.from_means(means, anchors=(torch.eye(8)[:2], torch.eye(8)))
+
+
+def test_a_host_of_another_space_is_reached_by_its_map_and_what_was_understood_stays(means, tmp_path):
+    """Of another width, too; anchors have their keys in the encoder's space and their values in the host's."""
+    to_host = (torch.randn(8, 5, generator=torch.Generator().manual_seed(1)), unit(2, 5))
+    maps, anchors = {"audio": torch.eye(8)}, (torch.eye(8)[:2], torch.eye(5)[3:])
+    adapter = EmbeddingAdapter.from_means(means, maps=maps, anchors=anchors, host=to_host)
+    plain = EmbeddingAdapter.from_means(means, maps=maps)
+    photos, sounds = unit(5, 3, 8), normalize(torch.eye(8)[[1, 0, 1]] - means["image"] + means["audio"])
+    assert (adapter.width, plain.width) == (5, 8)
+    drawn = adapter({"image": photos})
+    assert torch.allclose(drawn, normalize(photos @ to_host[0] + to_host[1]), atol=1e-6)
+    assert torch.allclose(adapter({"text": photos}), normalize(plain({"text": photos}) @ to_host[0] + to_host[1]))
+    assert torch.allclose(adapter({"audio": sounds}), torch.eye(5)[[4, 3, 4]], atol=1e-4)
+    both = {"image": photos, "audio": sounds}
+    assert torch.allclose(adapter(both), blend([drawn, adapter({"audio": sounds})], [1, 1]), atol=1e-6)
+    assert torch.allclose(adapter(both, anchored=False), plain(both), atol=1e-6)
+    adapter.save_pretrained(tmp_path)
+    assert torch.allclose(EmbeddingAdapter.from_pretrained(tmp_path)(both), adapter(both), atol=1e-6)
+
+
+def test_a_map_to_the_host_that_does_not_fit_is_refused(means):
+    for host in ((torch.eye(8), torch.zeros(5)), (torch.eye(7, 5), torch.zeros(5))):
+        with pytest.raises(ShapeError, match=r"map to the host \(8, H\) and \(H,\), got"):
+            EmbeddingAdapter.from_means(means, host=host)
+    with pytest.raises(NonFiniteError):
+        EmbeddingAdapter.from_means(means, host=(torch.eye(8), torch.full((8,), torch.inf)))
+    with pytest.raises(ShapeError, match=r"anchors \(2, 8\) and \(2, 5\), got"):
+        EmbeddingAdapter.from_means(means, anchors=(torch.eye(8)[:2],) * 2, host=(torch.eye(8, 5), torch.zeros(5)))

@@ -161,11 +161,12 @@ def test_what_prompts_were_taken_for_is_kept_with_the_boxes():
 
 
 def test_saving_and_loading_keeps_all(tmp_path):
-    made = Calibration(0.3, 0.07, {"dog": 0.4}, torch.eye(3), 0.85)
+    made = Calibration(0.3, 0.07, {"dog": 0.4}, torch.eye(3), 0.85, 0.64)
     made.save(tmp_path / "c")
     again = Calibration.load(tmp_path / "c")
     assert (again.threshold, again.temperature, dict(again.thresholds)) == (0.3, 0.07, {"dog": 0.4})
-    assert torch.equal(again.background, torch.eye(3)) and again.known_text == 0.85
+    assert torch.equal(again.background, torch.eye(3))
+    assert (again.known_text, again.known_prompt) == (0.85, 0.64)
     Calibration().save(tmp_path / "c")  # over the old one: its background is not taken for the new one's
     assert Calibration.load(tmp_path / "c").background is None
 

@@ -47,7 +47,8 @@ def parts(make_imagebind) -> dict:
 @pytest.fixture
 def make(parts):
     def made(**changes) -> ClassPrompter:
-        given = parts | changes
+        # A detector with class vectors of its own is in a space of its own.
+        given = parts | ({"vocabulary": None} if changes.get("route") == "joint" else {}) | changes
         return ClassPrompter(given.pop("encoder"), given.pop("processor"), **given)
 
     return made
@@ -260,6 +261,8 @@ def test_a_route_needs_its_parts(make):
             make(route=route, **{part: None})
     with pytest.raises(InputError, match="class_map"):
         make(class_map=None).class_embeddings(text="dog", route="map")
+    with pytest.raises(InputError, match="'joint'.*class vectors of its own: use 'words'"):
+        make().class_embeddings(text="dog", route="joint")
     with pytest.raises(InputError, match="map, words"):
         make(route="telepathy")
 

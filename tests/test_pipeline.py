@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
 from PIL import Image
 
 import bind2gen
+from bind2gen.adapter import EmbeddingAdapter
+from bind2gen.arithmetic import normalize
 from bind2gen.errors import (
     Bind2GenWarning,
     CheckpointError,
@@ -415,3 +418,28 @@ def test_videos_and_files_go_in(tiny_pipeline, tmp_path):
 def test_bad_calls_are_named(tiny_pipeline, call, error, words):
     with pytest.raises(error, match=words):
         tiny_pipeline(num_inference_steps=call.pop("num_inference_steps", 1), **call)
+
+
+def test_a_host_of_another_space_and_width_is_conditioned_by_way_of_the_adapter(make_host, make_imagebind, tmp_path):
+    means = {name: torch.zeros(32) for name in ("image", "text")}
+    to_host = torch.randn(32, 48, generator=torch.Generator().manual_seed(0)), torch.zeros(48)
+    adapter = EmbeddingAdapter.from_means(means, host=to_host)
+    pipe = ImageBindUnCLIPPipeline.from_host(
+        make_host(48), imagebind=make_imagebind(), adapter=adapter,
+        processor=ImageBindProcessor.for_config(make_imagebind().config),
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    output = pipe(text="a", generator=seeds(1), num_inference_steps=1, output_type="np")
+    wanted = normalize(output.embeds["text"] @ to_host[0])
+    assert torch.allclose(normalize(output.image_embeds), wanted, atol=1e-5)
+    again = draw(pipe, image_embeds=wanted, num_inference_steps=1, guidance_scale=None, generator=seeds(1))
+    assert np.allclose(again, output.images, atol=1e-5)
+    with pytest.raises(ShapeError, match=r"image_embeds: wanted a tensor \(B, 48\), got \(1, 32\)"):
+        pipe(image_embeds=torch.ones(1, 32))
+    pipe.save_pretrained(tmp_path / "saved")
+    from_host = partial(ImageBindUnCLIPPipeline.from_host, imagebind=pipe.imagebind)
+    for load in (ImageBindUnCLIPPipeline.from_pretrained, from_host):
+        loaded = load(tmp_path / "saved")
+        assert torch.allclose(loaded.condition(output.embeds), output.image_embeds, atol=1e-4)
+    with pytest.raises(HostError, match="32.*48"):  # an adapter without the map leads to the encoder's own space
+        ImageBindUnCLIPPipeline.from_host(pipe, imagebind=pipe.imagebind, adapter=EmbeddingAdapter(32))

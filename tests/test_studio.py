@@ -15,10 +15,11 @@ from PIL import Image
 from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.arithmetic import normalize, slerp, subtract
 from bind2gen.errors import EmptyInputError, InputError, ModalityError, TooLargeError, UnreadableError
-from bind2gen.studio import BUNDLED_WORDS, EVERYDAY_WORDS, Drawing, Limits, Progress, Slide, Studio
+from bind2gen.studio import EVERYDAY_WORDS, Drawing, Limits, Progress, Slide, Studio
 from bind2gen.studio.animation import there_and_back
 from bind2gen.studio.previews import expected
-from bind2gen.studio.words import NearestWords
+from bind2gen.studio.words import NAMES_FILE, NearestWords, words_of
+from bind2gen.vocabulary import Vocabulary
 
 RATE = 16_000  # Hz
 WORDS = ("a", "bee", "cab", "dad")
@@ -104,8 +105,14 @@ def test_what_is_heard_is_told_before_anchors_make_one_thing_of_it(studio, sound
     assert drawn.heard == studio.hear({"audio": sound}) == pytest.approx(heard, abs=1e-4)
 
 
-def test_word_lists_have_no_word_twice():
-    assert len(set(EVERYDAY_WORDS)) == len(EVERYDAY_WORDS) and set(BUNDLED_WORDS) < set(EVERYDAY_WORDS)
+def test_names_beside_an_encoder_take_the_place_of_everyday_words(tiny_pipeline, tmp_path):
+    """With the embeddings that lie there: nothing is embedded again."""
+    assert words_of(tmp_path) == EVERYDAY_WORDS and len(set(EVERYDAY_WORDS)) == len(EVERYDAY_WORDS)
+    vectors = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    Vocabulary(("bee", "cab"), vectors).save(tmp_path / NAMES_FILE)
+    nearest = NearestWords.for_pipeline(tiny_pipeline, words_of(tmp_path))
+    assert nearest.words == ("bee", "cab")
+    assert torch.allclose(nearest.vectors, tiny_pipeline.adapter.shift("text", normalize(vectors)), atol=1e-6)
 
 
 def test_notes_tell_what_was_assumed(studio, tmp_path):

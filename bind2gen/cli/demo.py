@@ -12,7 +12,6 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bundled import bundled_names
 from ..errors import Bind2GenError, DependencyError
 from .arguments import INPUT_MODALITIES, UsageError, add_models, whole
 from .detect import add_detector_choice
@@ -89,12 +88,13 @@ def run(args: argparse.Namespace) -> None:
 
 def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Studio | DetectionStudio]:
     """What each demo works with; all take turns in one worker, and share the encoder where the detector allows it."""
-    from ..studio import BUNDLED_WORDS, EVERYDAY_WORDS, DetectionStudio, Studio
+    from ..studio import DetectionStudio, Studio
     from ..studio.detecting import known_weakness
+    from ..studio.words import words_of
     from .detectors import load_detection
 
     choice = choose_model(args.model, args.imagebind, needs_pipeline=names != (DETECT,))
-    words = BUNDLED_WORDS if choice.label in bundled_names() else EVERYDAY_WORDS
+    words = words_of(choice.encoder)
     device, drawing, parts = choose_device(args.device), None, None
     if names != (DETECT,):
         pipe = load_pipeline(

@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
     from ..evaluate.mini import Options, evaluate
     from ..evaluate.others import load_others
     from ..evaluate.whole_photos import judge_photos, load_photos
+    from ..studio.words import words_of
     from ..train.mini_recipe import JUDGED
 
     if args.threads:
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
     )
     options = Options(
         steps=args.steps, guidance=args.guidance, partial=_partial(args), quiet=args.quiet,
-        judge_steps=args.judge_steps or JUDGE_LOOP.steps,
+        judge_steps=args.judge_steps or JUDGE_LOOP.steps, words=words_of(choice.encoder),
     )  # fmt: skip
     result = evaluate(pipe, judge, data, choice.label, options, others)
     if photos and (Path(choice.source) / DETECTOR_PART).is_dir():

@@ -40,6 +40,11 @@ class ModelChoice:
     imagebind: str | None
     whole: bool
 
+    @property
+    def encoder(self) -> Path:
+        """Folder or file of the encoder."""
+        return Path(self.source, ENCODER_PART) if self.imagebind is None else Path(self.imagebind)
+
 
 def choose_model(model: str, imagebind: str | None, *, needs_pipeline: bool = True) -> ModelChoice:
     """Find out what ``--model`` and ``--imagebind`` name, before any weights are read.

@@ -48,6 +48,12 @@ def class_embeddings(pipe: ImageBindUnCLIPPipeline, names: Sequence[str]) -> tor
     return pipe.imagebind.encode("text", torch.stack(ids).to(pipe.device)).float().cpu()
 
 
+@torch.no_grad()
+def understood(pipe: ImageBindUnCLIPPipeline, **embeds: torch.Tensor) -> torch.Tensor:
+    """Embeddings by modality, (N, D) each, moved over the gap and blended in the encoder's space: (N, D) on the CPU."""
+    return pipe.adapter({name: part.to(pipe.device) for name, part in embeds.items()}, anchored=False).cpu()
+
+
 def with_rate(sounds: AudioSet) -> list[tuple[np.ndarray, int]]:
     """Sounds as the processor takes them: (waveform, rate)."""
     return [(waveform, sounds.sample_rate) for waveform in sounds.waveforms]

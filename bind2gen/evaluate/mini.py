@@ -15,9 +15,11 @@ from PIL import Image
 from torch import nn
 
 from ..pipeline import ImageBindUnCLIPPipeline
+from ..studio.words import EVERYDAY_WORDS
 from ..train.data import AudioSet, ImageSet
 from ..train.mini_recipe import JUDGED
 from ..train.typical import cut_outs
+from ..vocabulary import Vocabulary
 from . import drawing, sheets, sums, verdicts
 from .held_out import MOTIONS, THERMAL, HeldOut
 from .judge import JUDGE_LOOP, judge_features, judge_logits
@@ -51,6 +53,7 @@ class Options:
         partial: why the scores are no full ones; goes into them.
         judge_steps: training steps of the judge, for the record.
         quiet: no progress bars.
+        words: of which the nearest are told for what no one chose.
     """
 
     steps: int = 20
@@ -58,6 +61,7 @@ class Options:
     partial: tuple[str, ...] = ()
     judge_steps: int = JUDGE_LOOP.steps
     quiet: bool = False
+    words: Sequence[str] | Vocabulary = EVERYDAY_WORDS
 
     def call(self) -> dict[str, float]:
         """Options for the pipeline's call."""
@@ -101,8 +105,8 @@ class _Run:
         self.names = [name for name in JUDGED if name in set(self.heard)]
         self.photo_embeds = self._embed("image", list(data.photos.pixels))
         self.sound_embeds = self._embed("audio", drawing.with_rate(data.sounds))
-        # As the pipeline conditions its host: moved over the gap between the modalities.
-        self.moved_embeds = pipe.adapter({"audio": self.sound_embeds.to(pipe.device)}).cpu()
+        # Moved over the gap between the modalities, where photos' embeddings lie.
+        self.moved_embeds = drawing.understood(pipe, audio=self.sound_embeds)
         self.pictures = self._draw(data.sounds, range(len(self.heard)))
         first = np.array([np.flatnonzero(self.heard == name)[0] for name in self.names])
         self.by_seed = self._draw_seeds(first)  # (C, S, H, W, 3)
@@ -129,7 +133,7 @@ class _Run:
             memorisation=memorisation,
             seconds_per_picture=self._seconds(),
         )
-        sheet, sounds = unchosen(judging)
+        sheet, sounds = unchosen(judging, self.options.words)
         pictures = self._sheets(found, closest, memorisation)
         if sheet is not None:
             pictures["photos_with_words.webp"] = (sheet, "Photos that no one chose, with their five nearest words")

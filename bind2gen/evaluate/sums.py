@@ -10,6 +10,7 @@ import torch
 from ..errors import InputError
 from ..pipeline import ImageBindUnCLIPPipeline
 from ..retrieval import EmbeddingIndex
+from . import drawing
 from .scores import NO_DATA, Row
 
 FIRST = 5  # retrieved photos that count
@@ -95,7 +96,7 @@ def judge_sums(
     photos, sounds, moved = photo_embeds[pairs.photos], sound_embeds[pairs.sounds], moved_embeds[pairs.sounds]
     itself = torch.from_numpy(pairs.photos)
     index, whitened = (EmbeddingIndex(photo_embeds, whiten=whiten) for whiten in (False, True))
-    blended = pipe.adapter({"image": photos.to(pipe.device), "audio": sounds.to(pipe.device)}).cpu()
+    blended = drawing.understood(pipe, image=photos, audio=sounds)
     searches = {
         "varied": whitened.search([photos, moved], FIRST, diversity=DIVERSITY, leave_out=itself),
         "nearest": index.search(blended, FIRST, leave_out=itself),

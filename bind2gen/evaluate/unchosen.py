@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..preprocess.image import upright
 from ..studio.words import EVERYDAY_WORDS, NearestWords
+from ..vocabulary import Vocabulary
 from .labels import labels_of
 from .others import Judging
 from .sheets import word_sheet
@@ -19,7 +20,9 @@ WORDS = 5
 SEED = 0  # of the choice
 
 
-def unchosen(judging: Judging, words: Sequence[str] = EVERYDAY_WORDS) -> tuple[Image.Image | None, list[list[str]]]:
+def unchosen(
+    judging: Judging, words: Sequence[str] | Vocabulary = EVERYDAY_WORDS
+) -> tuple[Image.Image | None, list[list[str]]]:
     """A sheet of photos, and a line a sound: its label, and the words; None and [] where there are none."""
     photos, sounds, pipe = judging.data.photos, judging.data.sounds, judging.pipe
     if photos is None and sounds is None:

@@ -6,7 +6,7 @@ Sizes of ``HUGE``: ImageBind paper, appendix B, and the shapes of the released `
 from __future__ import annotations
 
 import importlib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -16,6 +16,7 @@ from ..modality import TOWERS
 from ..preprocess.sources import one_line
 
 StemKind = Literal["patches", "network", "tokens", "windows"]
+NETWORK_ARGS = ("act_layer", "pad_type")  # others could make timm fetch or unpickle what a config names
 NETWORK_STRIDE = 32  # pixels a cell, of the last features of timm's networks
 
 
@@ -32,6 +33,7 @@ class TowerConfig:
             Early convolutions train far better on little data (arXiv 2106.14881).
         stem_blocks: residual blocks of two convolutions after each of them.
         network: timm's name of the convolutional network that is a ``"network"`` stem, such as one trained on ImageNet.
+        network_args: what it has that is not timm's default: ``timm.create_model``'s of :data:`NETWORK_ARGS`.
         frames: frames that one spatio-temporal patch spans; 1 for a purely spatial stem.
         stem_norm: LayerNorm on the projected patches.
         input_norm: LayerNorm before the first block.
@@ -53,6 +55,7 @@ class TowerConfig:
     stem_channels: tuple[int, ...] = ()
     stem_blocks: int = 0
     network: str = ""
+    network_args: dict[str, str] = field(default_factory=dict, hash=False)
     frames: int = 1
     vocab_size: int = 0
     stem_norm: bool = True

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import ModalityError
-from .config import TowerConfig
+from .config import NETWORK_ARGS, TowerConfig
 
 STEM_NORM_EPS = 1e-5  # stems keep LayerNorm's default; blocks and heads use 1e-6
 
@@ -74,11 +74,7 @@ class NetworkStem(nn.Module):
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
-        import timm  # heavy, and most models do without
-
-        if not timm.is_model(config.network):  # timm would look for other names on the hub
-            raise ModalityError(f"wanted a tower that begins with {config.network!r}, timm {timm.__version__} has none")
-        self.network = timm.create_model(config.network, in_chans=config.input_shape[0], num_classes=0)
+        self.network = _network(config)
         self.projection = nn.Conv2d(self.network.num_features, config.width, 1, bias=False)
         self.norm = nn.LayerNorm(config.width, eps=STEM_NORM_EPS) if config.stem_norm else nn.Identity()
 
@@ -87,6 +83,20 @@ class NetworkStem(nn.Module):
             x = x.squeeze(2)  # a clip of one frame
         x = self.projection(self.network.forward_features(x))
         return self.norm(x.flatten(2).transpose(1, 2))  # (B, T, width)
+
+
+def _network(config: TowerConfig) -> nn.Module:
+    import timm  # heavy, and most models do without
+
+    name, given = config.network, config.network_args
+    if not timm.is_model(name):  # timm would look for other names on the hub
+        raise ModalityError(f"wanted a tower that begins with {name!r}, timm {timm.__version__} has none")
+    if set(given) - set(NETWORK_ARGS) or not all(isinstance(value, str) for value in given.values()):
+        raise ModalityError(f"network_args: wanted words for {' and '.join(NETWORK_ARGS)} only, got {given}")
+    try:
+        return timm.create_model(name, in_chans=config.input_shape[0], num_classes=0, **given)
+    except (KeyError, TypeError) as error:
+        raise ModalityError(f"network_args: timm's {name} does not take {given} ({error})") from None
 
 
 class WindowStem(nn.Module):

@@ -1,9 +1,8 @@
-"""The bundled model's new training, from public teachers. Seeded and resumable; figures before and after in JSON.
+"""The bundled model's training, from public teachers. Seeded and resumable; figures before and after in JSON.
 
     python -m bind2gen.mini STAGE --data DIR --teachers DIR --out DIR
 
-Stages, in order: ``read`` (the text tower), ``see`` (the image tower, on its words). README.md beside this file says
-what the folders hold.
+README.md beside this file says what the stages make, in which order, and what the folders hold.
 """
 
 from __future__ import annotations
@@ -11,42 +10,52 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 
+from ..bundled import bundled_path
 from ..errors import Bind2GenError
 from ..train.recipe import load_stages
 from .texts import Texts
 
-
-def _read() -> Callable[..., None]:
-    from .read import run_read
-
-    return run_read
-
-
-def _see() -> Callable[..., None]:
-    from .see import run_see
-
-    return run_see
-
-
-STAGES = {"read": _read, "see": _see}
+STAGES = {  # in order: module and function, and the options that are its own
+    "read": ("read", "run_read", ()),
+    "see": ("see", "run_see", ("copies",)),
+    "hear": ("hear", "run_hear", ("copies",)),
+    "thermal": ("senses", "run_thermal", ()),
+    "depth": ("senses", "run_depth", ()),
+    "imu": ("senses", "run_imu", ()),
+    "package": ("package", "run_package", ("host", "to")),
+    "draw-pack": ("draw_pack", "run_pack", ()),
+    "draw": ("draw", "run_draw", ("pack", "minutes", "batch", "columns")),
+    "draw-judge": ("draw_judge", "run_judge", ("pack", "steps", "columns")),
+}
+NEEDED = {"package": ("data", "teachers", "to"), "draw": ("pack",), "draw-judge": ("pack",)}
+FIRST = "_first"  # stage of the recipe, by which another one begins
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bind2gen.mini", description=__doc__.split("\n")[0])
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--data", type=Path, required=True, help="folder with photos, sounds, mini, detic-vocabulary")
-    parser.add_argument("--teachers", type=Path, required=True, help="folder with the public networks")
+    parser.add_argument("--data", type=Path, help="folder with photos, sounds, mini, detic-vocabulary")
+    parser.add_argument("--teachers", type=Path, help="folder with the public networks")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and figures")
-    parser.add_argument("--words", type=int, default=30_000, help="read: rows of the table of words")
-    parser.add_argument("--phrases", type=int, default=20_000, help="read: phrases to compose, and definitions to take")
-    parser.add_argument("--copies", type=int, default=3, help="see: of each photo, as it is and altered")
+    parser.add_argument("--words", type=int, default=20_000, help="read: rows of the table of words")
+    parser.add_argument("--phrases", type=int, default=5000, help="read: phrases to compose, and definitions to take")
+    parser.add_argument("--copies", type=int, help="see, hear: of each photo or sound, as it is and altered")
+    parser.add_argument("--to", type=Path, help="package: folder for the finished pipeline")
+    parser.add_argument(
+        "--host", type=Path, default=bundled_path(),
+        help="package: pipeline whose generator and detector are taken, with the encoder that they were trained with",
+    )  # fmt: skip
+    parser.add_argument("--pack", type=Path, help="draw, draw-judge: the file of draw-pack, which is all they need")
+    parser.add_argument("--minutes", type=float, help="draw: train for so long, not for a number of steps")
+    parser.add_argument("--batch", type=int, help="draw: another number of photos a step; 512 want a GPU")
+    parser.add_argument("--columns", type=int, help="draw, draw-judge: pictures of each kind")
     parser.add_argument("--steps", type=int, help="train for another number of steps than the recipe's")
     parser.add_argument("--threads", type=int, help="CPU threads; leave one core free where others work")
     options = parser.parse_args(arguments)
@@ -54,13 +63,20 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("bind2gen").setLevel(logging.INFO)
     if options.threads:
         torch.set_num_threads(options.threads)
+    needed = NEEDED.get(options.stage, ("data", "teachers"))
+    if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
+        parser.error(f"{options.stage}: {', '.join(missing)} missing")
+    module, name, own = STAGES[options.stage]
+    given = {option: getattr(options, option) for option in own if getattr(options, option) is not None}
     stages = load_stages(files(__package__).joinpath("recipe.toml"))
-    config = stages[options.stage]
-    config = replace(config, steps=options.steps) if options.steps else config
+    if config := stages.get(options.stage):
+        given["config"] = replace(config, steps=options.steps or config.steps)
+    if first := stages.get(options.stage + FIRST):
+        given["first"] = first
     try:
         texts = Texts(options.data, options.teachers, options.words, options.phrases)
-        more = {"first": stages["see_first"], "copies": options.copies} if options.stage == "see" else {}
-        STAGES[options.stage]()(texts, options.out / options.stage, config, **more)
+        run = getattr(import_module(f".{module}", __package__), name)
+        run(texts, options.out / options.stage, **given)
     except Bind2GenError as error:
         print(f"bind2gen.mini: {error}", file=sys.stderr)
         return 1

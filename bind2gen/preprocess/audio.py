@@ -28,11 +28,14 @@ SAMPLE_RATE = 16_000  # Hz
 NUM_MEL_BINS = 128
 TARGET_LENGTH = 204  # frames of 10 ms
 CLIP_DURATION = 2.0  # s
+LOW_FREQ, HIGH_FREQ = 20.0, 0.0  # Hz; Kaldi's 0 is the Nyquist frequency
+PREEMPHASIS = 0.97
 MEL_MEAN, MEL_STD = -4.268, 9.138  # of log-mel values; the reference's, from AudioSet
 NUM_CLIPS = 3
 MAX_SECONDS = 3600.0  # s; an hour of 48 kHz stereo is 1.4 GB as float32
 CLIPS_TOGETHER = 256  # on a GPU, of several sounds
 POLICIES = ("even", "reference", "cover", "sliding")
+PADDINGS = ("pad", "repeat")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class AudioSettings(Settings):
         sample_rate: Hz, that sounds are brought to.
         num_mel_bins, target_length: height and width (in 10 ms frames) of the log-mel picture.
         clip_duration: s, length of one clip.
+        low_freq, high_freq: Hz, ends of the mel banks; 0 is the Nyquist frequency, less is so much below it.
+        preemphasis_coefficient: 0..1, how much of each sample is taken off the next one.
+        use_power: mel banks sum power; False: magnitudes.
+        padding: what fills the frames that a sound is too short for. ``"pad"``: 0 before normalisation, a rather loud
+            value, as the reference does. ``"repeat"``: the sound again and again.
         mean, std: normalisation of log-mel values.
         policy: which clips are cut from a sound of T seconds.
             ``"even"``: ``num_clips`` at evenly spaced starts 0 .. T - clip_duration.
@@ -63,6 +71,11 @@ class AudioSettings(Settings):
     num_mel_bins: int = NUM_MEL_BINS
     target_length: int = TARGET_LENGTH
     clip_duration: float = CLIP_DURATION
+    low_freq: float = LOW_FREQ
+    high_freq: float = HIGH_FREQ
+    preemphasis_coefficient: float = PREEMPHASIS
+    use_power: bool = True
+    padding: str = "pad"
     mean: float = MEL_MEAN
     std: float = MEL_STD
     policy: str = "even"
@@ -74,9 +87,19 @@ class AudioSettings(Settings):
 
     def __post_init__(self) -> None:
         self.require_choice("policy", POLICIES)
+        self.require_choice("padding", PADDINGS)
         self.require_choice("sounding", (True, False))
+        self.require_choice("use_power", (True, False))
         self.require_positive("sample_rate", "num_mel_bins", "target_length", "clip_duration", "std", "num_clips")
         self.require_positive("max_seconds", *(name for name in ("window", "hop") if getattr(self, name) is not None))
+        if not 0 <= self.low_freq < self.highest_freq <= self.sample_rate / 2:
+            raise InputError(
+                f"AudioSettings: wanted 0 <= low_freq < high_freq <= {self.sample_rate / 2:g} Hz, half of sample_rate, "
+                f"got {self.low_freq!r} and {self.high_freq!r}"
+            )
+        if not 0 <= self.preemphasis_coefficient <= 1:
+            came = self.preemphasis_coefficient
+            raise InputError(f"AudioSettings: wanted preemphasis_coefficient in 0..1, got {came!r}")
         # One embedding is made of target_length frames: a longer window would silently lose its end.
         longest = (self.target_length - 1) * FRAME_SHIFT + FRAME_LENGTH
         for name in ("clip_duration", "window"):
@@ -86,6 +109,11 @@ class AudioSettings(Settings):
                     f"AudioSettings: wanted {name} of {FRAME_LENGTH}..{longest + FRAME_SHIFT:.3f} s, which is what "
                     f"target_length={self.target_length} frames hold, got {value}"
                 )
+
+    @property
+    def highest_freq(self) -> float:
+        """Hz, the upper end of the mel banks."""
+        return self.high_freq + (self.sample_rate / 2 if self.high_freq <= 0 else 0)
 
     @property
     def clip_samples(self) -> int:
@@ -147,8 +175,8 @@ def transform(waveform: Waveform, settings: AudioSettings = AudioSettings()) -> 
     """Cut a sound into clips and make each a log-mel picture.
 
     Channels are averaged (the ``"reference"`` policy takes the first); where they cancel each other the loudest is
-    taken, with a warning. A sound shorter than one clip gives fewer frames, the rest is padding. Silence, faint sounds
-    and those shorter than 0.2 s are warned of.
+    taken, with a warning. A sound shorter than one clip gives fewer frames, the rest is ``settings.padding``. Silence,
+    faint sounds and those shorter than 0.2 s are warned of.
 
     Returns:
         (S, 1, num_mel_bins, target_length) float32 on the waveform's device.

@@ -16,7 +16,7 @@ from .image import ImageSettings
 from .imu_recording import ImuRecording
 from .imu_settings import ImuSettings
 from .inspection import span_words
-from .mel import FRAME_SHIFT, LOW_CUT
+from .mel import FRAME_SHIFT
 from .plotting import GAP, INK, Axis, arranged, coloured, curves, font, framed, legend
 from .settings import Settings
 from .thermal import ThermalPicture, ThermalSettings
@@ -47,9 +47,9 @@ def draw(
     return DRAWERS[kind](clips.float().cpu(), times, raw, settings, title)
 
 
-def mel_place(hertz: float, top: float) -> float:
-    """Where a frequency lies on a mel axis from 20 Hz (0) to ``top`` (1); Kaldi's and HTK's mel."""
-    low, high, value = (1127 * math.log(1 + f / 700) for f in (LOW_CUT, top, hertz))
+def mel_place(hertz: float, bottom: float, top: float) -> float:
+    """Where a frequency lies on a mel axis from ``bottom`` (0) to ``top`` (1); Kaldi's and HTK's mel."""
+    low, high, value = (1127 * math.log(1 + f / 700) for f in (bottom, top, hertz))
     return (value - low) / (high - low)
 
 
@@ -65,15 +65,17 @@ def _window(number: int, count: int, times: torch.Tensor) -> str:
 
 
 def _audio(clips: torch.Tensor, times: torch.Tensor, raw: Waveform, settings: AudioSettings, title: str) -> Image.Image:
-    nyquist = settings.sample_rate / 2
-    marks = [(mel_place(f, nyquist), f"{f:g}" if f < 1000 else f"{f / 1000:g}k") for f in HERTZ if f <= nyquist]
+    ends = settings.low_freq, settings.highest_freq
+    shown = [f for f in HERTZ if ends[0] <= f <= ends[1]]
+    marks = [(mel_place(f, *ends), f"{f:g}" if f < 1000 else f"{f / 1000:g}k") for f in shown]
     low, high = float(clips.min()), float(clips.max())
     seconds, rows = clips.shape[3] * FRAME_SHIFT, []
+    padding = "the sound again" if settings.padding == "repeat" else "padding"
     for number in _chosen(len(clips)):
         mel = coloured(clips[number, 0].flip(0).numpy(), low, high).resize(MEL_SIZE, Image.Resampling.NEAREST)
         start = float(times[number, 0])
         x_axis = Axis.linear("time, s", start, start + seconds, 10)
-        words = f"{_window(number, len(clips), times)} (what lies beyond it is padding)"
+        words = f"{_window(number, len(clips), times)} (what lies beyond it is {padding})"
         y_axis = Axis("frequency, Hz (mel)", tuple(marks))
         rows.append([framed(mel, words, x_axis=x_axis, y_axis=y_axis, bar=(low, high, "value"))])
     return arranged(title, rows)

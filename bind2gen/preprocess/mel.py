@@ -1,8 +1,7 @@
 """The mel front end: many waveforms at once, on CPU or GPU, equal to Kaldi's fbank one by one.
 
-Kaldi options that ImageBind was trained with (facebookresearch/ImageBind, imagebind/data.py): hanning window, 25 ms
-frames every 10 ms, no dither, pre-emphasis 0.97, mel banks from 20 Hz to Nyquist, power-of-two FFT, edges snipped, no
-energy column.
+Kaldi options that all settings share (facebookresearch/ImageBind, imagebind/data.py): hanning window, 25 ms frames
+every 10 ms, no dither, power-of-two FFT, edges snipped, no energy column.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 FRAME_LENGTH = 0.025  # s
 FRAME_SHIFT = 0.010  # s
-PRE_EMPHASIS = 0.97
-LOW_CUT = 20.0  # Hz
 LOG_FLOOR = torch.finfo(torch.float32).eps  # Kaldi takes the log of no less than this
 FRAMES_AT_ONCE = 1 << 16  # bounds memory: a frame takes about 10 kB while in work
 FRAMES_AT_ONCE_CPU = 600  # what the caches hold: more at once is several times as slow
@@ -50,17 +47,19 @@ def torchaudio() -> ModuleType:
 
 
 @lru_cache(maxsize=16)
-def _window_and_banks(sample_rate: int, num_mel_bins: int, device: torch.device) -> tuple[torch.Tensor, Banks]:
+def _window_and_banks(
+    sample_rate: int, num_mel_bins: int, low_freq: float, high_freq: float, device: torch.device
+) -> tuple[torch.Tensor, Banks]:
     """The hanning window without its first weight, zeros behind it, (fft,); and the mel banks; float32.
 
     A bank takes a few bins only, low ones two or three: neighbours are held together with the bins that they share.
     """
     frame = int(sample_rate * FRAME_LENGTH)
     fft = 1 << (frame - 1).bit_length()
-    # Arguments: banks, FFT, rate, low cut, high cut 0 = Nyquist, then the unused vocal-tract warping (1 = none).
+    # Arguments: banks, FFT, rate, low and high cut, then the unused vocal-tract warping (1 = none).
     make_banks = torchaudio().compliance.kaldi.get_mel_banks
     with torch.inference_mode(False):  # kept for later calls, which may want gradients
-        weights, _ = make_banks(num_mel_bins, fft, float(sample_rate), LOW_CUT, 0.0, 100.0, -500.0, 1.0)
+        weights, _ = make_banks(num_mel_bins, fft, float(sample_rate), low_freq, high_freq, 100.0, -500.0, 1.0)
         banks = []
         for part in weights.float().split(BANKS_TOGETHER):  # (banks, fft // 2): the Nyquist bin belongs to none
             used = part.any(dim=0).nonzero()[:, 0].tolist() or [0]
@@ -79,15 +78,21 @@ def frame_shift(settings: AudioSettings) -> int:
     return int(settings.sample_rate * FRAME_SHIFT)
 
 
+def _used(settings: AudioSettings) -> int:
+    """Samples up to the end of the last frame that is kept."""
+    return frame_samples(settings) + frame_shift(settings) * (settings.target_length - 1)
+
+
 def log_mel(waveforms: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
     """Normalised log-mel pictures of equally long clips.
 
     A clip's mean does not matter, for each frame's own mean is taken off. Missing frames are filled with 0 BEFORE
-    normalisation (a quirk of the reference, and so of the released weights), surplus frames are cut.
+    normalisation (a quirk of the reference, and so of the released weights) or by repeating the sound, as
+    ``settings.padding`` says; surplus frames are cut.
 
     Args:
         waveforms: (N, samples) float at ``settings.sample_rate`` Hz, values in -1..1, at least 25 ms; never written to.
-        settings: rate, mel bins, frames, normalisation.
+        settings: rate, mel bins, frames, padding, normalisation.
 
     Returns:
         (N, 1, num_mel_bins, target_length) float32 on the device of ``waveforms``.
@@ -100,7 +105,9 @@ def log_mel(waveforms: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
     if waveforms.ndim != 2 or not waveforms.is_floating_point() or 0 in waveforms.shape or waveforms.shape[1] < frame:
         came = f"{tuple(waveforms.shape)} {waveforms.dtype}"
         raise ShapeError(f"log_mel: wanted (N, samples) float with at least {frame} samples, got {came}")
-    used = frame + frame_shift(settings) * (settings.target_length - 1)  # samples behind the last frame that is kept
+    used = _used(settings)
+    if settings.padding == "repeat" and waveforms.shape[1] < used:
+        waveforms = waveforms.repeat(1, -(-used // waveforms.shape[1]))
     mel = _frames(waveforms[:, :used], settings)  # (N, frames, mel)
     pictures = _padding(mel, len(waveforms), settings)
     pictures[:, 0, :, : mel.shape[1]] = mel.mT
@@ -121,6 +128,7 @@ def log_mel_clips(sound: torch.Tensor, bounds: list[tuple[int, int]], settings: 
     length, shift = min(end - start for start, end in bounds), frame_shift(settings)
     first, last = min(start for start, _ in bounds), max(end for _, end in bounds)
     apart = last - first > length * len(bounds)
+    apart |= settings.padding == "repeat" and length < _used(settings)  # each is repeated by itself
     if apart or length < frame_samples(settings) or any((start - first) % shift for start, _ in bounds):
         return log_mel(torch.stack([sound[start : start + length] for start, _ in bounds]), settings)
     mel = _frames(sound[None, first:last], settings)[0].T  # (mel, frames)
@@ -152,16 +160,19 @@ def _frames(waveforms: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
 
 
 def _frames_together(waveforms: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
-    window, banks = _window_and_banks(settings.sample_rate, settings.num_mel_bins, waveforms.device)
+    bands = settings.num_mel_bins, settings.low_freq, settings.high_freq
+    window, banks = _window_and_banks(settings.sample_rate, *bands, waveforms.device)
+    emphasis = settings.preemphasis_coefficient
     frame, fft, shift = frame_samples(settings), len(window), frame_shift(settings)
     # Kaldi takes each frame's mean off, pre-emphasises and then weighs it. All of that is linear, so the whole signal
     # is pre-emphasised once, and what is left of the mean taken off. The window's first weight is 0: the first sample
     # of a frame, pre-emphasised against itself, need not be there, and power does not change with a shift by one.
-    left = waveforms.unfold(1, frame, shift).mean(dim=2, keepdim=True) * (1 - PRE_EMPHASIS)
-    emphasised = torch.sub(waveforms[:, 1:], waveforms[:, :-1], alpha=PRE_EMPHASIS)
+    left = waveforms.unfold(1, frame, shift).mean(dim=2, keepdim=True) * (1 - emphasis)
+    emphasised = torch.sub(waveforms[:, 1:], waveforms[:, :-1], alpha=emphasis)
     frames = F.pad(emphasised, (0, fft - frame + 1)).unfold(1, fft, shift)  # edges snipped: the window hides the rest
     spectrum = torch.fft.rfft((frames - left).mul_(window))  # (N, frames, fft // 2 + 1)
     power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    power = power if settings.use_power else power.sqrt()
     with torch.autocast(waveforms.device.type, enabled=False):  # half precision would ruin quiet bins
         mel = torch.cat([power[..., first : first + len(weights)] @ weights for first, weights in banks], dim=2)
     return mel.clamp_min_(LOG_FLOOR).log_().sub_(settings.mean).div_(settings.std)  # (N, frames, mel)

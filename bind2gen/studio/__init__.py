@@ -10,9 +10,8 @@ from .detecting import DetectionStudio
 from .limits import Limits
 from .results import Drawing, Progress, Prompt, Slide, Spotting
 from .studio import Studio
-from .words import BUNDLED_WORDS, EVERYDAY_WORDS
+from .words import EVERYDAY_WORDS
 
 __all__ = [
-    "BUNDLED_WORDS", "EVERYDAY_WORDS", "DetectionStudio", "Drawing", "Limits", "Progress", "Prompt", "Slide",
-    "Spotting", "Studio",
+    "EVERYDAY_WORDS", "DetectionStudio", "Drawing", "Limits", "Progress", "Prompt", "Slide", "Spotting", "Studio",
 ]  # fmt: skip

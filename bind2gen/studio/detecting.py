@@ -19,6 +19,7 @@ from ..detection import DETECTOR_PART, SCORES_FILE, ImageBindDetectionPipeline
 from ..errors import InputError
 from ..imagebind.fronts import FRONTS
 from ..preprocess.image import upright
+from ..vocabulary import Vocabulary
 from .limits import Limits, visitors_words
 from .results import Progress, Prompt, Spotting
 from .words import EVERYDAY_WORDS, NearestWords
@@ -60,7 +61,7 @@ class DetectionStudio:
         self,
         pipe: ImageBindDetectionPipeline,
         *,
-        words: Sequence[str] = EVERYDAY_WORDS,
+        words: Sequence[str] | Vocabulary = EVERYDAY_WORDS,
         limits: Limits | None = None,
         worker: Worker | None = None,
         note: str = "",

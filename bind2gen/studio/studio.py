@@ -17,6 +17,7 @@ from ..modality import MODALITIES
 from ..pipeline import ImageBindUnCLIPPipeline
 from ..preprocess import depth
 from ..preprocess.depth_sensors import SENSORS
+from ..vocabulary import Vocabulary
 from . import denoising
 from .animation import there_and_back
 from .limits import Limits, seed_of, visitors_words, weights_of
@@ -38,7 +39,7 @@ class Studio:
 
     Args:
         pipe: on its device.
-        words: that :meth:`hear` chooses from.
+        words: that :meth:`hear` chooses from, see :func:`~bind2gen.studio.words.words_of`.
         limits: of one request; None is the default ones.
         batch_size: pictures denoised at a time.
     """
@@ -47,7 +48,7 @@ class Studio:
         self,
         pipe: ImageBindUnCLIPPipeline,
         *,
-        words: Sequence[str] = EVERYDAY_WORDS,
+        words: Sequence[str] | Vocabulary = EVERYDAY_WORDS,
         limits: Limits | None = None,
         batch_size: int = 4,
     ) -> None:
@@ -195,16 +196,18 @@ class Studio:
             started = time.perf_counter()
             report(Progress(0, steps))
             with visitors_words() as notes:
-                ends = [normalize(self.pipe.condition(*self._embedded(one, None, None, which))) for one, which in
-                        ((first, "the first thing"), (second, "the second thing"))]  # fmt: skip
+                things = [self._embedded(one, None, None, which)[0] for one, which in
+                          ((first, "the first thing"), (second, "the second thing"))]  # fmt: skip
+            ends = [normalize(self.pipe.condition(thing)) for thing in things]
+            meant = [self.pipe.adapter(thing, anchored=False) for thing in things]
             way = torch.linspace(0, 1, count)
-            rows = slerp(ends[0], ends[1], way[:, None].to(ends[0]))  # (count, D)
+            rows, named = (slerp(*pair, way[:, None].to(pair[0])) for pair in (ends, meant))  # (count, H), (count, D)
             rest = _differences(*ends, amount)
             every = match_norm(torch.cat([rows, *rest]), unclip.host_norm(self.pipe))
             drawn, stopped = self._pictures(every, [seed] * len(every), steps, guidance, report, stop)
             finished = not stopped and len(drawn) == len(every)
             return Slide(
-                drawn[:count], tuple(way.tolist()), self.words.first(rows), drawn[count:],
+                drawn[:count], tuple(way.tolist()), self.words.first(named), drawn[count:],
                 there_and_back(drawn[:count]) if finished else None,
                 tuple(notes), stopped, time.perf_counter() - started,
             )  # fmt: skip
@@ -260,7 +263,7 @@ class Studio:
         if not pictures:
             return (), ()
         embeds = self.pipe.embed(image=list(pictures))["image"]
-        likeness = (embeds * normalize(rows[: len(embeds)].to(embeds))).sum(1)
+        likeness = (self.pipe.adapter({"image": embeds}) * normalize(rows[: len(embeds)].to(embeds))).sum(1)
         return tuple(likeness.tolist()), self.words.first(embeds)
 
 

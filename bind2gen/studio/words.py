@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from ..arithmetic import normalize
 from ..class_prompts import ClassPrompter
 from ..errors import InputError
-from ..imagebind.embedding import embed_inputs
+from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
 from ..pipeline import ImageBindUnCLIPPipeline
+from ..text_towers import EncoderText
+from ..vocabulary import Vocabulary, embed_names
 
 # Captions that are averaged for each word; CLIP's practice, and the paper's for all modalities.
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "the sound of a {}")
-# What the bundled model was shown; everything else it would call by one of these names anyhow.
-BUNDLED_WORDS = (
-    "dog", "cat", "bird", "rooster", "frog", "cow", "sheep", "pig", "insect", "sea", "rain", "fire", "train", "car",
-    "police van", "keyboard", "clock", "helicopter", "airplane", "drone",
-)  # fmt: skip
-# For models that know the world: things that sound, and things that are seen.
+NAMES_FILE = "names.npz"  # beside an encoder: names of things, with its embeddings of them
+# Things that sound, and things that are seen.
 EVERYDAY_WORDS = (
-    *BUNDLED_WORDS, "horse", "duck", "goose", "crow", "owl", "parrot", "wolf", "lion", "elephant", "monkey", "bee",
-    "cricket", "snake", "whale", "crowd", "baby", "child laughing", "singer", "choir", "applause", "footsteps",
-    "snoring", "cough", "piano", "guitar", "violin", "drum", "trumpet", "flute", "accordion", "organ", "church bell",
-    "alarm clock", "telephone", "typewriter", "printer", "camera", "door", "doorbell", "kettle", "frying pan",
-    "dishwasher", "washing machine", "vacuum cleaner", "hair dryer", "toilet", "shower", "tap", "river", "waterfall",
-    "fountain", "swimming pool", "thunderstorm", "wind", "snow", "forest", "mountain", "desert", "beach", "sunset",
-    "night sky", "street", "traffic", "motorcycle", "bicycle", "bus", "truck", "tractor", "fire engine", "ambulance",
-    "boat", "sailing ship", "steam engine", "tram", "rocket", "fireworks", "gun", "explosion", "chainsaw", "hammer",
-    "drill", "lawn mower", "sewing machine", "factory", "kitchen", "living room", "bedroom", "office", "classroom",
-    "restaurant", "market", "church", "castle", "bridge", "skyscraper", "garden", "flower", "tree", "football match",
-    "tennis match", "bowling alley", "playground", "person walking", "person running", "person sitting", "computer",
-    "book", "bottle", "glass", "candle", "ice cream", "pizza", "fruit",
+    "dog", "cat", "bird", "rooster", "frog", "cow", "sheep", "pig", "insect", "sea", "rain", "fire", "train", "car",
+    "police van", "keyboard", "clock", "helicopter", "airplane", "drone", "horse", "duck", "goose", "crow", "owl",
+    "parrot", "wolf", "lion", "elephant", "monkey", "bee", "cricket", "snake", "whale", "crowd", "baby",
+    "child laughing", "singer", "choir", "applause", "footsteps", "snoring", "cough", "piano", "guitar", "violin",
+    "drum", "trumpet", "flute", "accordion", "organ", "church bell", "alarm clock", "telephone", "typewriter",
+    "printer", "camera", "door", "doorbell", "kettle", "frying pan", "dishwasher", "washing machine", "vacuum cleaner",
+    "hair dryer", "toilet", "shower", "tap", "river", "waterfall", "fountain", "swimming pool", "thunderstorm", "wind",
+    "snow", "forest", "mountain", "desert", "beach", "sunset", "night sky", "street", "traffic", "motorcycle",
+    "bicycle", "bus", "truck", "tractor", "fire engine", "ambulance", "boat", "sailing ship", "steam engine", "tram",
+    "rocket", "fireworks", "gun", "explosion", "chainsaw", "hammer", "drill", "lawn mower", "sewing machine", "factory",
+    "kitchen", "living room", "bedroom", "office", "classroom", "restaurant", "market", "church", "castle", "bridge",
+    "skyscraper", "garden", "flower", "tree", "football match", "tennis match", "bowling alley", "playground",
+    "person walking", "person running", "person sitting", "computer", "book", "bottle", "glass", "candle", "ice cream",
+    "pizza", "fruit",
 )  # fmt: skip
+
+
+def words_of(encoder: Path) -> Sequence[str] | Vocabulary:
+    """The names that lie in an encoder's folder with its embeddings of them, else :data:`EVERYDAY_WORDS`."""
+    return Vocabulary.from_file(encoder / NAMES_FILE) if (encoder / NAMES_FILE).is_file() else EVERYDAY_WORDS
 
 
 class NearestWords:
@@ -53,19 +60,19 @@ class NearestWords:
 
     @classmethod
     @torch.no_grad()
-    def for_pipeline(cls, pipe: ImageBindUnCLIPPipeline, words: Sequence[str]) -> NearestWords:
-        """In the host's conditioning space; the text tower and the adapter are used once, here."""
-        embeds = _mean_of_captions(pipe.embed(text=_captions(words))["text"], len(words))
-        return cls(words, pipe.adapter.shift("text", embeds), pipe.imagebind.logit_scale("text").detach())
+    def for_pipeline(cls, pipe: ImageBindUnCLIPPipeline, words: Sequence[str] | Vocabulary) -> NearestWords:
+        """Where images lie in the encoder's space; the text tower is used once, here, for words without vectors."""
+        names, embeds = embedded_words(words, pipe.imagebind, pipe.processor)
+        moved = pipe.adapter.shift("text", embeds.to(pipe.imagebind.device))
+        return cls(names, moved, pipe.imagebind.logit_scale("text").detach())
 
     @classmethod
     @torch.no_grad()
-    def for_prompter(cls, prompter: ClassPrompter, words: Sequence[str]) -> NearestWords:
+    def for_prompter(cls, prompter: ClassPrompter, words: Sequence[str] | Vocabulary) -> NearestWords:
         """In the space of a detector's class vectors."""
-        encoder = prompter.encoder
-        embeds = embed_inputs(encoder, prompter.processor, {"text": _captions(words)})["text"]
-        prompts = prompter.from_embeds({"text": _mean_of_captions(embeds, len(words))})
-        return cls(words, prompts.embeds, encoder.logit_scale("text").detach().float().cpu())
+        names, embeds = embedded_words(words, prompter.encoder, prompter.processor)
+        scale = prompter.encoder.logit_scale("text").detach().float().cpu()
+        return cls(names, prompter.from_embeds({"text": embeds}).embeds, scale)
 
     def probabilities(self, vectors: torch.Tensor) -> torch.Tensor:
         """(B, D) of any length -> (B, W), softmax over the words at the text tower's temperature."""
@@ -81,12 +88,16 @@ class NearestWords:
         return tuple(self.words[i] for i in self.probabilities(vectors).argmax(1).tolist())
 
 
-def _captions(words: Sequence[str]) -> list[str]:
+def embedded_words(
+    words: Sequence[str] | Vocabulary, encoder: ImageBindModel, processor: ImageBindProcessor
+) -> tuple[Sequence[str], torch.Tensor]:
+    """Names and the encoder's embeddings of them, (W, D) unit norm, each the mean of its captions.
+
+    Raises:
+        InputError: fewer than two.
+    """
     if len(words) < 2:
         raise InputError(f"words: wanted at least two to choose from, got {len(words)}")
-    return [template.format(word) for word in words for template in TEMPLATES]
-
-
-def _mean_of_captions(embeds: torch.Tensor, words: int) -> torch.Tensor:
-    """(W * templates, D) -> (W, D) unit norm."""
-    return normalize(embeds.view(words, len(TEMPLATES), -1).mean(1))
+    if isinstance(words, Vocabulary):
+        return words.names, words.vectors
+    return words, embed_names(words, EncoderText(encoder, processor), templates=TEMPLATES)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..hosts.feature_autoencoder import FeatureAutoencoder
 from ..hosts.patch_autoencoder import PatchAutoencoder
 from ..imagebind.model import Tower
 from .data import ImageSet
@@ -84,9 +85,11 @@ class FeatureLoss(nn.Module):
         return sum((a - b).square().sum(1).mean() for a, b in pairs)
 
 
-def peak_signal_to_noise(autoencoder: PatchAutoencoder, images: ImageSet, count: int = 256) -> float:
+def peak_signal_to_noise(
+    autoencoder: PatchAutoencoder | FeatureAutoencoder, images: ImageSet, count: int = 256
+) -> float:
     """Mean PSNR in dB of ``count`` evenly spread photos after encode and decode."""
-    target = to_unit_range(images.pixels[:: max(1, len(images.pixels) // count)])
+    target = to_unit_range(images.pixels[:: max(1, len(images.pixels) // count)]).to(autoencoder.device)
     decoded = autoencoder.decode(autoencoder.encode(target).latent_dist.mode()).sample.float().clamp(-1, 1)
     error = ((decoded - target) / 2).square().flatten(1).mean(1)
     return (-10 * error.log10()).mean().item()

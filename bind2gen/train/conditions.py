@@ -99,15 +99,25 @@ def concept_means(image_embeds: torch.Tensor, concepts: np.ndarray, typical: np.
     return mean_by_concept(image_embeds[torch.from_numpy(wanted)], concepts[wanted])
 
 
+def drawn_weights(concepts: np.ndarray, typical: np.ndarray, typical_share: float = TYPICAL_SHARE) -> np.ndarray:
+    """(N,) probability of each photo to be drawn: the typical ones' share goes to all concepts alike.
+
+    Args:
+        concepts: (N,) of str; photos with an empty one are not drawn.
+        typical: (N,) bool.
+    """
+    weights = balanced_weights(concepts, BALANCE)
+    if not typical.any():
+        return weights
+    alike = balanced_weights(np.where(typical, concepts, ""), 0.0)
+    return typical_share * alike + (1 - typical_share) * weights
+
+
 class Draws:
     """Which photos a batch is made of: typical ones of every concept alike, and the others more seldom."""
 
     def __init__(self, conditions: Conditions, concepts: np.ndarray) -> None:
-        typical = conditions.typical.numpy()
-        self.weights = balanced_weights(concepts, BALANCE)
-        if typical.any():
-            alike = balanced_weights(np.where(typical, concepts, ""), 0.0)
-            self.weights = TYPICAL_SHARE * alike + (1 - TYPICAL_SHARE) * self.weights
+        self.weights = drawn_weights(concepts, conditions.typical.numpy())
         photos = conditions.photos.numpy()
         self._order = np.argsort(photos, kind="stable")  # pictures, those of a photo side by side
         self._counts = np.bincount(photos, minlength=len(concepts))

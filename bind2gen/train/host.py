@@ -136,7 +136,8 @@ def blend_with_concept(image_embeds: torch.Tensor, means: torch.Tensor, share: t
     Args:
         share: (B,) probability of each to be moved.
     """
-    part = torch.rand(len(image_embeds), 1) * (torch.rand(len(image_embeds), 1) < share[:, None])
+    part, whether = torch.rand(2, len(image_embeds), 1, device=image_embeds.device)
+    part = part * (whether < share[:, None])
     blended = torch.lerp(image_embeds, means, part)
     return blended * image_embeds.norm(dim=1, keepdim=True) / blended.norm(dim=1, keepdim=True)
 

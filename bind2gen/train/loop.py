@@ -165,7 +165,7 @@ class _Run:
         share_weights(self.model, self.accelerator)
         self.average = None
         if config.ema_decay:
-            self.average = AveragedModel(model, multi_avg_fn=_averaging(config.ema_decay))
+            self.average = AveragedModel(model, multi_avg_fn=averaging(config.ema_decay))
             self.accelerator.register_for_checkpointing(self.average)
         self.result = self.model if self.average is None else self.average.module
 
@@ -211,7 +211,7 @@ def _told(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _averaging(decay: float) -> Callable[..., None]:
+def averaging(decay: float) -> Callable[..., None]:
     """A moving average that is shorter at first, so that the untrained weights do not linger in it.
 
     Step n has the decay min(decay, (1 + n) / (10 + n)), as TensorFlow's moving average and diffusers' EMAModel have it.

@@ -25,62 +25,35 @@ from transformers import CLIPTokenizer
 from ..errors import Bind2GenError
 from ..hosts.patch_autoencoder import PatchAutoencoder
 from ..imagebind.model import ImageBindModel
-from ..preprocess import depth, text, thermal
+from ..preprocess import text
 from ..preprocess.audio import Waveform, transform
 from ..preprocess.sources import one_line
 from .align import TEMPERATURES, train_modality
 from .autoencoder import fit_autoencoder, train_decoder
 from .conditions import Conditions, conditions_of
-from .data import AudioSet, ImageSet, ImuSet, Sample, load_audio, load_images, load_imu, split
+from .data import AudioSet, ImageSet, load_audio, load_images, split
 from .host import build_tokenizer, fit_normalizer, train_unet
 from .loop import LoopConfig, half_precision, weights_of
 from .mini_recipe import (
     ALIGNED,
-    DEPTH_BASELINE,
-    DEPTH_VIEWS,
     FIGURES,
     IMAGE_SIZE,
-    IMU_SAMPLES,
     JUDGED,
-    SENSOR_WIDTH,
     TEMPLATES,
     audio_settings,
-    depth_settings,
     mini_config,
     text_settings,
-    thermal_settings,
 )
-from .pairings import Anchors, Source, movements, one_channel, paired, sounds
-from .raycast import figures, view_of
+from .pairings import Anchors, Source, paired, sounds
+from .raycast import figures
 from .recipe import load_stages
-from .shapes import SHAPES
+from .sensed import HeldOut, held_out_items, source
 from .towers import Captioned, embed_names, embed_photos, train_image_text
 from .typical import cut_outs, looks_of, typical_photos
 
 logger = logging.getLogger(__name__)
 
 TYPICAL = 160  # photos of each concept that a sound is to be drawn like
-
-Crops = tuple[torch.Tensor, list[Sample]]  # (N, 1, H, W) as the tower takes them, and their rows
-
-
-def infrared_values(pixels: np.ndarray) -> torch.Tensor:
-    """(1, size, size) of one grey picture that was read as RGB."""
-    return thermal.transform(thermal.load(np.ascontiguousarray(pixels[..., 0])), thermal_settings())
-
-
-def synthetic_depth(count: int, seed: int) -> Crops:
-    """``count`` views of a shape of each concept, through the depth front end."""
-    rng, values, samples = np.random.default_rng([seed, 5]), [], []
-    for concept in SHAPES:
-        for i in range(count):
-            view = view_of(concept, rng, IMAGE_SIZE)
-            # A view is rendered small for speed, as if cut down from a sensor's 640 pixels: disparity is the sensor's.
-            reached = np.minimum(view.depth, depth.FARTHEST)
-            seen = depth.load(reached, fx=view.focal * SENSOR_WIDTH / IMAGE_SIZE, baseline=DEPTH_BASELINE)
-            values.append(depth.transform(seen, depth_settings()))
-            samples.append(Sample(f"synthetic/{concept}/{i}", concept, {}))
-    return torch.stack(values), samples
 
 
 def clips_of(waveform: np.ndarray, sample_rate: int) -> torch.Tensor:
@@ -115,21 +88,6 @@ class Run:
     @cached_property
     def sounds(self) -> tuple[AudioSet, AudioSet]:
         return split(load_audio(self.data))
-
-    @cached_property
-    def movements(self) -> tuple[ImuSet, ImuSet]:
-        return split(load_imu(self.data))
-
-    @cached_property
-    def infrared(self) -> tuple[Crops, Crops]:
-        """Thermal crops as the tower takes them."""
-        parts = split(load_images(self.data, ("crops",), modality="thermal"))
-        return tuple((torch.stack([infrared_values(p) for p in part.pixels]), part.samples) for part in parts)
-
-    @cached_property
-    def depth_views(self) -> tuple[Crops, Crops]:
-        """Synthetic depth maps, through the depth front end."""
-        return tuple(synthetic_depth(count, seed) for seed, count in enumerate(DEPTH_VIEWS))
 
     @cached_property
     def text_settings(self) -> text.TextSettings:
@@ -184,10 +142,7 @@ class Run:
         """Altered training items of an aligned modality."""
         if modality == "audio":
             return sounds(self.sounds[0], audio_settings())
-        if modality == "imu":
-            return movements(self.movements[0], IMU_SAMPLES)
-        data = self.infrared[0] if modality == "thermal" else self.depth_views[0]
-        return one_channel(modality, *data, colour=0.3 if modality == "thermal" else 0.0)
+        return source(self.data, modality)
 
     def anchors(self, model: ImageBindModel, modality: str) -> Anchors:
         """Frozen embeddings of the pictures that a modality is paired with: photos, or the synthetic figures."""
@@ -201,14 +156,7 @@ class Run:
             data = self.sounds[1]
             data = data.take(np.isin(data.concepts(), JUDGED))
             return [clips_of(w, data.sample_rate) for w in data.waveforms], data.concepts()
-        if modality == "imu":
-            data = self.movements[1]
-            clips = [np.zeros((6, IMU_SAMPLES), np.float32) for _ in data.recordings]
-            for clip, whole in zip(clips, data.recordings, strict=True):
-                clip[:, : whole.shape[1]] = whole[:, :IMU_SAMPLES]
-            return [torch.from_numpy(np.stack(clips))[:, None]], data.concepts()
-        values, samples = self.infrared[1] if modality == "thermal" else self.depth_views[1]
-        return list(values[:, None].split(256)), np.array([s.concept for s in samples])
+        return held_out_items(self.data, modality)
 
 
 def run_decoder(run: Run, config: LoopConfig) -> None:
@@ -224,29 +172,9 @@ def run_image_text(run: Run, config: LoopConfig) -> None:
 def align(run: Run, modality: str, config: LoopConfig) -> None:
     """A tower against the frozen images. No text is used; it only measures what emerges."""
     model = run.imagebind("image_text", begin=modality)
-    source, anchors = run.source(modality), run.anchors(model, modality)
-    judge = HeldOut(run, model, modality)
-    temperature = TEMPERATURES[modality]
-    train_modality(model, modality, paired(source, anchors), temperature, config, run.out / modality, evaluate=judge)
-
-
-class HeldOut:
-    """Zero-shot accuracy of one modality on held-out items: a concept is right if its caption is the nearest."""
-
-    def __init__(self, run: Run, model: ImageBindModel, modality: str) -> None:
-        self.modality = modality
-        self.inputs, concepts = run.held_out(modality)
-        names = sorted(set(concepts))
-        self.targets = torch.tensor([names.index(c) for c in concepts])
-        with torch.no_grad():
-            self.classes = embed_names(model, run.tokenize, names, TEMPLATES)
-
-    def __call__(self, judged: ImageBindModel) -> dict[str, float]:
-        embeds = torch.cat([judged.encode(self.modality, part) for part in self.inputs])
-        right = (embeds @ self.classes.T).argmax(1).eq(self.targets).float()
-        by_class = [right[self.targets == k].mean() for k in range(len(self.classes))]
-        top1, mean = right.mean().item(), torch.stack(by_class).mean().item()
-        return {f"{self.modality}_to_text_top1": top1, f"{self.modality}_to_text_mean_class": mean}
+    pairs = paired(run.source(modality), run.anchors(model, modality))
+    judge = HeldOut(modality, *run.held_out(modality), partial(embed_names, model, run.tokenize, templates=TEMPLATES))
+    train_modality(model, modality, pairs, TEMPERATURES[modality], config, run.out / modality, evaluate=judge)
 
 
 def run_unet(run: Run, config: LoopConfig) -> None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from ..adapter import EmbeddingAdapter
 from ..calibration import Calibration
 from ..class_prompts import SAME_SOUND, ClassPrompts
-from ..detection import NOTHING_FILE, SCORES_FILE, WORDS_FILE
+from ..detection import CLASSES_FILE, NOTHING_FILE, SCORES_FILE, WORDS_FILE
 from ..evaluate.detection import PromptScores, Truth, average_precision, prompt_scores
 from ..evaluate.whole_photos import Photo, PhotoScores, load_photos, photo_scores
 from ..hosts.detections import Detections
@@ -195,6 +195,7 @@ def package_detector(run: Run, folder: Path, processor: ImageBindProcessor) -> N
     DeticDetector(network).save_pretrained(folder)
     words = embed_names(detection.model, run.tokenize, list(JUDGED), TEMPLATES)
     Vocabulary(JUDGED, words).save(folder / WORDS_FILE)
+    Vocabulary(JUDGED, class_vectors({"text": words}, detection.adapter)).save(folder / CLASSES_FILE)
     nothing = embed_nothing(detection.model, processor)
     nothing.save(folder / NOTHING_FILE)
     silent = class_vectors({"audio": nothing.vectors}, detection.adapter)

@@ -105,14 +105,19 @@ def package(run: Run, folder: Path) -> None:
         guidance_scale=GUIDANCE_SCALE,
         guidance_rescale=GUIDANCE_RESCALE,
     )
+    save_half(pipe, folder)
+    if (run.out / "detector").is_dir():
+        from .mini_detector import package_detector  # which needs this module
+
+        package_detector(run, folder / DETECTOR_PART, processor)
+
+
+def save_half(pipe: ImageBindUnCLIPPipeline, folder: Path) -> None:
+    """Save in half precision, to be loaded in float32."""
     pipe.to(torch.float16).save_pretrained(folder)
     for part in ("imagebind", "text_encoder"):
         # transformers loads in the dtype that config.json names, diffusers in float32: they must not disagree.
         config = folder / part / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
-    if (run.out / "detector").is_dir():
-        from .mini_detector import package_detector  # which needs this module
-
-        package_detector(run, folder / DETECTOR_PART, processor)
     table = folder / "tokenizer" / "tokenizer.json"
     table.write_text(json.dumps(json.loads(table.read_text()), separators=(",", ":")))  # half the size

@@ -54,9 +54,9 @@ def hits(parts: list[Part], origin: np.ndarray, rays: np.ndarray) -> tuple[np.nd
             t = np.where(t > 0, t, np.inf)
             local = start + np.where(np.isfinite(t), t, 0)[:, None] * toward
         closer = t < nearest
-        outward = (local / part.half) @ part.axes
-        nearest = np.where(closer, t, nearest)
-        normals[closer] = (outward / (np.linalg.norm(outward, axis=1, keepdims=True) + 1e-12))[closer]
+        nearest[closer] = t[closer]
+        outward = (local[closer] / part.half) @ part.axes
+        normals[closer] = outward / (np.linalg.norm(outward, axis=1, keepdims=True) + 1e-12)
     return nearest, normals
 
 

@@ -53,12 +53,15 @@ def object_box(pixels: np.ndarray, row: dict[str, str]) -> Box | None:
     return box if max(box[2] - box[0], box[3] - box[1]) >= SMALLEST_OBJECT else None
 
 
-def cut_out(pixels: np.ndarray, row: dict[str, str], rng: np.random.Generator | None = None) -> np.ndarray:
-    """The square around a picture's object, enlarged to the picture's size; the whole picture if none is known.
+def cut_out(
+    pixels: np.ndarray, row: dict[str, str], rng: np.random.Generator | None = None, size: int | None = None
+) -> np.ndarray:
+    """The square around a picture's object, enlarged; the whole picture if none is known.
 
     Args:
         pixels: (S, S, 3) uint8.
         rng: draws another size and place by a little; without it the square has the object in its middle.
+        size: of the result in pixels; absent: the picture's own.
     """
     whole, box = float(len(pixels)), object_box(pixels, row)
     if box is None:
@@ -72,7 +75,7 @@ def cut_out(pixels: np.ndarray, row: dict[str, str], rng: np.random.Generator | 
     side = min(max(side, SMALLEST_CUT), whole)
     left, top = (min(max(value - side / 2, 0), whole - side) for value in (x, y))
     square = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(pixels).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC, box=square))
+    return np.asarray(Image.fromarray(pixels).resize((size or len(pixels),) * 2, Image.Resampling.BICUBIC, box=square))
 
 
 def cut_outs(images: ImageSet, rng: np.random.Generator | None = None) -> ImageSet:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,10 +15,12 @@ from PIL import Image
 
 from bind2gen import EmbeddingAdapter
 from bind2gen.arithmetic import normalize
+from bind2gen.calibration import Calibration
 from bind2gen.cli.loading import ModelChoice
 from bind2gen.cli.understood import tell, understand
-from bind2gen.detection import DETECTOR_PART, NOTHING_FILE, WORDS_FILE
+from bind2gen.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE
 from bind2gen.errors import Bind2GenWarning
+from bind2gen.studio.words import NAMES_FILE
 from bind2gen.vocabulary import Vocabulary
 
 WORDS = ("bee", "cab", "dad")
@@ -34,6 +38,8 @@ def choice(tmp_path, vectors) -> ModelChoice:
     part = tmp_path / DETECTOR_PART
     part.mkdir()
     Vocabulary(WORDS, vectors[:3]).save(part / WORDS_FILE)
+    Vocabulary(WORDS, torch.eye(3)).save(part / CLASSES_FILE)  # the detector's space is another one
+    Calibration(known_prompt=0.64).save(part)
     Vocabulary(("silence",), vectors[3:4]).save(part / NOTHING_FILE)
     return ModelChoice("toy", str(tmp_path), None, whole=True)
 
@@ -62,8 +68,21 @@ def test_words_are_those_nearest_before_the_anchors(pipe, choice, vectors):
     moved = pipe.adapter.shift("audio", sounds[:3]) - means[0]
     likeness = (normalize(moved) @ normalize(directions).T).amax(1)
     assert [item["likeness"] for item in found["audio"]][:3] == pytest.approx(likeness.tolist(), abs=1e-3)
-    assert found["audio"][3] == {"word": "silence", "likeness": 1.0, "known": False}
-    assert found["text"] == [{"word": "cab", "likeness": 1.0, "known": True}]
+    assert found["audio"][3] == {"name": "silence", "word": "silence", "likeness": 1.0, "known": False}
+    assert found["text"] == [{"name": "cab", "word": "cab", "likeness": 1.0, "known": True}]
+
+
+def test_names_beside_the_encoder_say_what_it_is_and_words_what_comes_of_it(pipe, choice, vectors, capsys):
+    (choice.encoder).mkdir()
+    Vocabulary(("eel", "cab"), torch.stack([vectors[7], vectors[1]])).save(choice.encoder / NAMES_FILE)
+    near_eel = normalize(3 * vectors[7] + vectors[1])[None]
+    for embeds, name, said in ((near_eel, "eel", r"eel \(cab 0\.\d\d\)"), (vectors[1:2], "cab", r"cab 1\.00")):
+        (item,) = understand(pipe, choice, {"text": embeds})["text"]
+        assert (item["name"], item["word"]) == (name, "cab")
+        tell({"image": [item | {"known": None}]}, {"image": ["a.png"]}, model="toy", quiet=False)
+        assert re.fullmatch(f"seen: {said}\n", capsys.readouterr().err)
+    Calibration().save(Path(choice.source) / DETECTOR_PART)  # where nothing was measured nothing is doubted
+    assert understand(pipe, choice, {"text": near_eel})["text"][0]["known"] is None
 
 
 def test_nothing_is_said_where_no_words_are_known(pipe, choice, vectors, tmp_path):
@@ -73,12 +92,12 @@ def test_nothing_is_said_where_no_words_are_known(pipe, choice, vectors, tmp_pat
 
 
 def test_it_is_said_in_one_line_each_and_doubts_are_warnings(capsys):
-    dog = {"word": "dog", "likeness": 0.912, "known": True}
-    car = {"word": "car", "likeness": 0.3, "known": False}
+    dog = {"name": "dog", "word": "dog", "likeness": 0.912, "known": True}
+    car = {"name": "car", "word": "car", "likeness": 0.3, "known": False}
     seen = car | {"known": None}  # of pictures nobody measured what is near enough
     tell({"audio": [dog]}, {"audio": ["a.wav"]}, model="toy", quiet=False)
     assert capsys.readouterr().err == "heard: dog 0.91\n"
-    with pytest.warns(Bind2GenWarning, match=r"b\.wav: heard: car 0\.30, which is like none .* toy knows") as told:
+    with pytest.warns(Bind2GenWarning, match=r"b\.wav: heard: car 0\.30, which is like none .* toy draws") as told:
         tell({"audio": [dog, car], "image": [seen]}, {"audio": ["a.wav", "b.wav"], "image": ["c.png"]}, model="toy",
              quiet=False)  # fmt: skip
     assert capsys.readouterr().err == "a.wav: heard: dog 0.91\nc.png: seen: car 0.30\n" and len(told) == 1
@@ -95,6 +114,8 @@ def test_pictures_and_json_carry_what_was_understood(run, tiny_folder, tiny_pipe
     (folder / DETECTOR_PART).mkdir()
     embeds = tiny_pipeline.embed(text=list(WORDS))["text"]
     Vocabulary(WORDS, embeds).save(folder / DETECTOR_PART / WORDS_FILE)
+    Vocabulary(WORDS, torch.eye(3)).save(folder / DETECTOR_PART / CLASSES_FILE)
+    Calibration(known_prompt=0.64).save(folder / DETECTOR_PART)
     out = tmp_path / "a.png"
     words = ["generate", "--text", "cab", "--steps", 2, "--model", folder, "--out", out]
     code, stdout, stderr = run(*words)

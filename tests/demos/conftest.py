@@ -18,9 +18,10 @@ from bind2gen.bundled import bundled_path
 from bind2gen.cli.demo import UPLOAD_FOLDER, demos
 from bind2gen.detection import ImageBindDetectionPipeline
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
-from bind2gen.studio import BUNDLED_WORDS, DetectionStudio, Studio
+from bind2gen.studio import DetectionStudio, Studio
 from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles
+from bind2gen.studio.words import words_of
 
 RATE = 16_000  # Hz
 
@@ -52,12 +53,11 @@ def server(page, tmp_path_factory) -> Iterator[Server]:
     os.environ[UPLOAD_FOLDER] = str(uploads)
     pipe = ImageBindUnCLIPPipeline.from_pretrained(bundled_path("mini"))
     pipe.set_progress_bar_config(disable=True)
-    studio = Studio(pipe, words=BUNDLED_WORDS)
+    words = words_of(bundled_path() / "imagebind")
+    studio = Studio(pipe, words=words)
     studio.warm()
     detection = ImageBindDetectionPipeline.from_pretrained(modalities=["audio", "text"])
-    detecting = DetectionStudio(
-        detection, words=BUNDLED_WORDS, worker=studio.worker, note=known_weakness(bundled_path())
-    )
+    detecting = DetectionStudio(detection, words=words, worker=studio.worker, note=known_weakness(bundled_path()))
     detecting.warm()
     kept = VisitorFiles(uploads)
     blocks = page.build({"sound2image": studio, "detect": detecting, "arithmetic": studio}, kept)

@@ -22,9 +22,10 @@ from bind2gen.cli.demo import UPLOAD_FOLDER, demos
 from bind2gen.detection import ImageBindDetectionPipeline
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.preprocess.plotting import font
-from bind2gen.studio import BUNDLED_WORDS, DetectionStudio, Progress, Studio
+from bind2gen.studio import DetectionStudio, Progress, Studio
 from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles
+from bind2gen.studio.words import words_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
@@ -92,10 +93,11 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pipe = ImageBindUnCLIPPipeline.from_pretrained(bundled_path())
     pipe.set_progress_bar_config(disable=True)
-    studio = Studio(pipe, words=BUNDLED_WORDS)
+    words = words_of(bundled_path() / "imagebind")
+    studio = Studio(pipe, words=words)
     detection = ImageBindDetectionPipeline.from_pretrained(modalities=["audio", "text"])
     note = known_weakness(bundled_path())
-    detecting = DetectionStudio(detection, words=BUNDLED_WORDS, worker=studio.worker, note=note)
+    detecting = DetectionStudio(detection, words=words, worker=studio.worker, note=note)
     moving(studio, folder / "drawing.webp")
     with tempfile.TemporaryDirectory() as uploads:
         os.environ[UPLOAD_FOLDER] = uploads

@@ -125,6 +125,7 @@ def test_no_example_names_a_file_of_the_web(server):
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs bash and curl")
 def test_the_snippet_for_the_shell_runs_with_ones_own_file(snippets):
     code = snippets["/hear"]["bash"].replace("/path/to/your/file", str(example_sounds()["dog"]))
+    code = code.replace('"a frog"', "null")  # the example's words
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert "event: complete" in done.stdout and '"label": "dog"' in done.stdout
 

@@ -371,6 +371,29 @@ def test_network_stem_is_saved_and_loaded_with_its_statistics(tmp_path):
     assert distance(again.encode("image", pixels), model.encode("image", pixels)) < 1e-6
 
 
+@torch.inference_mode()
+def test_words_for_the_network_reach_it_and_are_saved(tmp_path):
+    args = {"act_layer": "tanh", "pad_type": "same"}
+    config = ImageBindConfig(16, {"vision": replace(NETWORK, input_shape=(3, 32, 32), network_args=args)})
+    model = randomised(ImageBindModel(config)).eval()
+    model.save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path)
+    assert again.config.tower("vision").network_args == args
+    assert len({config.tower("vision"), again.config.tower("vision")}) == 1
+    pixels = torch.randn(4, 1, 3, 32, 32)
+    assert distance(again.encode("image", pixels), model.encode("image", pixels)) < 1e-6
+    other = ImageBindModel(ImageBindConfig(16, {"vision": replace(NETWORK, input_shape=(3, 32, 32))})).eval()
+    other.load_state_dict(model.state_dict())
+    assert distance(other.encode("image", pixels), model.encode("image", pixels)) > 1e-2
+
+
+@pytest.mark.parametrize("args", [{"checkpoint_path": "x.pth"}, {"pretrained": True}, {"act_layer": "fuo"}])
+def test_other_words_for_the_network_are_refused(args):
+    config = ImageBindConfig(16, {"vision": replace(NETWORK, network_args=args)})
+    with pytest.raises(ModalityError, match=f"network_args.*{next(iter(args))}"):
+        ImageBindModel(config)
+
+
 def test_networks_that_timm_does_not_have_are_refused():
     config = ImageBindConfig(16, {"vision": replace(NETWORK, network="hf-hub:someone/network")})
     with pytest.raises(ModalityError, match="hf-hub:someone/network"):

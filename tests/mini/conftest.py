@@ -7,10 +7,12 @@ import io
 import json
 import sys
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # fake_e5.py
@@ -18,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # fake_e5.py
 LABELS = ["dog", "cat", "anchor", "barrel", "cannon", "chair"]
 CONCEPTS = {"dog": "dog", "cat": "cat"}
 PHOTOS = 12  # of each label
+SOUNDS = ["dog", "cat", "wind", "piano"]
+KEPT_SOURCE = "6"  # one whose sounds are kept for judging
 
 
 def _write(folder: Path, name: str, rows: list[dict[str, str]], files: dict[str, bytes]) -> None:
@@ -41,9 +45,19 @@ def square(hue: int, number: int) -> bytes:
     return file.getvalue()
 
 
+def tone(label: str, number: int, *, seconds: float = 0.3) -> bytes:
+    """A pitch for each label, and noise."""
+    rng, times = np.random.default_rng(number), np.arange(int(16_000 * seconds)) / 16_000
+    pitch = 300 + zlib.crc32(label.encode()) % 3000
+    file = io.BytesIO()
+    sound = 0.3 * np.sin(2 * np.pi * pitch * times) + 0.02 * rng.standard_normal(len(times))
+    soundfile.write(file, sound, 16_000, format="WAV")
+    return file.getvalue()
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
-    """Photos, sounds (their names only) and vocabularies."""
+    """Photos, sounds and vocabularies."""
     folder = tmp_path_factory.mktemp("data")
     rows = [
         {"path": f"{label}/{i}.png", "concept": CONCEPTS.get(label, ""), "label": label}
@@ -60,7 +74,18 @@ def data(tmp_path_factory) -> Path:
     _write(folder / "mini", "images", small, {row["path"]: square(7, i) for i, row in enumerate(small)})
     crops = [{"path": f"{i}.png", "concept": "drone", "modality": "image", "video": f"v{i // 2}"} for i in range(20)]
     _write(folder / "mini", "crops", crops, {row["path"]: square(8, i) for i, row in enumerate(crops)})
-    _write(folder / "sounds", "sounds", [{"path": "a.ogg", "concept": "dog", "label": "barking_dog"}], {})
+    rows = [
+        {"path": f"{label}/{source}{i}.wav", "concept": CONCEPTS.get(label, ""), "label": label, "source": source}
+        for label in SOUNDS
+        for source in (KEPT_SOURCE, "two", "three")
+        for i in range(3)
+    ]
+    rows += [{"path": "a.wav", "concept": "dog", "label": "barking_dog", "source": "two"}]
+    _write(folder / "sounds", "sounds", rows, {row["path"]: tone(row["label"], i) for i, row in enumerate(rows)})
+    folds = [("dog", "1"), ("dog", "4"), ("cat", "2"), ("cat", "4"), ("", "1")]
+    rows = [{"path": f"{i}-{i}.wav", "concept": concept, "fold": fold} for i, (concept, fold) in enumerate(folds)]
+    files = {row["path"]: tone(row["concept"], i, seconds=0.9) for i, row in enumerate(rows)}
+    _write(folder / "mini", "audio", rows, files)
     vocabulary = folder / "detic-vocabulary"
     vocabulary.mkdir()
     kinds = [{"name": "bow_(weapon)", "synonyms": ["bow_(weapon)", "longbow"]}]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,9 @@ from bind2gen.preprocess.audio import AudioSettings
 
 MEL_TOLERANCE = 1e-3  # absolute, on normalised log-mel
 MINI = AudioSettings(num_mel_bins=64, target_length=400, clip_duration=4.0, policy="cover")
+MAGNITUDES = AudioSettings(
+    num_mel_bins=64, low_freq=125.0, high_freq=7500.0, preemphasis_coefficient=0.0, use_power=False, mean=0.0, std=2.0
+)
 LOSSLESS = {
     "wav": ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"],
     "flac": ["PCM_16", "PCM_24"],
@@ -35,7 +39,9 @@ def kaldi(clip: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
     """One clip (samples,) by torchaudio's one-at-a-time Kaldi port: the oracle, (1, mel, frames)."""
     mel = torchaudio.compliance.kaldi.fbank(
         clip[None], htk_compat=True, sample_frequency=settings.sample_rate, use_energy=False, window_type="hanning",
-        num_mel_bins=settings.num_mel_bins, dither=0.0, frame_length=25, frame_shift=10,
+        num_mel_bins=settings.num_mel_bins, dither=0.0, frame_length=25, frame_shift=10, low_freq=settings.low_freq,
+        high_freq=settings.high_freq, preemphasis_coefficient=settings.preemphasis_coefficient,
+        use_power=settings.use_power,
     ).T  # fmt: skip
     mel = mel[:, : settings.target_length]
     mel = torch.nn.functional.pad(mel, (0, settings.target_length - mel.shape[1]))
@@ -43,7 +49,14 @@ def kaldi(clip: torch.Tensor, settings: AudioSettings) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "settings", [AudioSettings(), MINI, AudioSettings(num_mel_bins=40, target_length=50, clip_duration=0.5)]
+    "settings",
+    [
+        AudioSettings(),
+        MINI,
+        AudioSettings(num_mel_bins=40, target_length=50, clip_duration=0.5),
+        MAGNITUDES,
+        replace(MINI, high_freq=-500.0, preemphasis_coefficient=0.5),
+    ],
 )
 @pytest.mark.parametrize("seconds", [0.026, 0.5, 2.0, 4.3])
 def test_log_mel_equals_kaldi(settings, seconds, noise):
@@ -88,6 +101,26 @@ def test_padding_is_zero_before_normalisation(sine):
     mel = audio.transform(audio.load((sine(1.0, 16_000), 16_000)))
     assert mel[..., 98:].unique().tolist() == pytest.approx([4.268 / 9.138])  # 1 s gives 98 frames
     assert mel[..., :98].std() > 0.1
+
+
+@pytest.mark.parametrize("policy", ["cover", "even", "sliding"])
+def test_short_sounds_are_repeated_until_they_fill_a_clip(policy, noise):
+    settings = replace(MINI, padding="repeat", policy=policy)
+    short = 0.1 * torch.randn(1, 12_345, generator=noise)
+    mel = audio.transform(audio.load((short, 16_000)), settings)
+    wanted = audio.log_mel(short.repeat(1, 6)[:, : 4 * 16_000 + 240], settings)
+    assert torch.equal(mel, wanted.expand_as(mel)) and wanted.std((0, 1, 2)).min() > 0.01  # no frame is padding
+    _, times = audio.cut(audio.load((short, 16_000)), settings)
+    assert times[:, 1].tolist() == pytest.approx([12_345 / 16_000] * len(times))  # of what was there
+
+
+def test_repeating_fills_each_of_several_clips_by_itself(noise):
+    settings = replace(MINI, padding="repeat", clip_duration=3.9)
+    sound = 0.1 * torch.randn(1, 7 * 16_000, generator=noise)
+    clips, _ = audio.cut(audio.load((sound, 16_000)), settings)
+    mel = audio.transform(audio.load((sound, 16_000)), settings)
+    assert len(mel) == 2 and torch.equal(mel, audio.log_mel(clips, settings))
+    assert torch.equal(mel[..., :388], audio.log_mel(clips, replace(settings, padding="pad"))[..., :388])
 
 
 @pytest.mark.parametrize("seconds", [2.6, 5.0, 7.0])
@@ -289,6 +322,12 @@ def test_broken_torchaudio_is_explained(monkeypatch, sine):
         {"policy": "sliding", "window": 9.0},
         {"hop": 0.0},
         {"mel_bins": 3},
+        {"padding": "loop"},
+        {"low_freq": -1.0},
+        {"high_freq": 9000.0},
+        {"low_freq": 500.0, "high_freq": -7600.0},
+        {"preemphasis_coefficient": 1.5},
+        {"use_power": 2},
     ],
 )
 def test_wrong_settings_are_named(bad):
@@ -298,3 +337,4 @@ def test_wrong_settings_are_named(bad):
 
 def test_settings_round_trip():
     assert AudioSettings.from_dict(MINI.to_dict()) == MINI
+    assert AudioSettings.from_dict(MAGNITUDES.to_dict()) == MAGNITUDES != AudioSettings()

@@ -45,7 +45,7 @@ def test_a_tone_is_drawn_at_its_frequency_and_padding_after_the_sound(hertz):
     left, top = 10 + LEFT, 34 + TOP  # margin and head of the sheet
     plot = picture[top : top + MEL_SIZE[1], left : left + MEL_SIZE[0]]
     brightest = plot[:, MEL_SIZE[0] // 4].argmax()
-    assert 1 - brightest / MEL_SIZE[1] == pytest.approx(mel_place(hertz, RATE / 2), abs=0.02)
+    assert 1 - brightest / MEL_SIZE[1] == pytest.approx(mel_place(hertz, 20, RATE / 2), abs=0.02)
     assert len(np.unique(plot[:, -20:])) == 1  # padding has one colour
 
 

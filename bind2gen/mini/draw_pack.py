@@ -1,0 +1,231 @@
+"""What the stage ``draw`` learns from, in one file small enough to be sent to another machine.
+
+Photos at the size that is drawn, with their kinds and image embeddings, and the beginning of EfficientNet-Lite0.
+Whoever trains from it needs neither the data nor the teachers nor the encoder.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from ..atomic import written_whole
+from ..errors import InputError
+from ..hosts.feature_autoencoder import first_stages
+from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
+from ..preprocess import image
+from ..train.conditions import mean_by_concept
+from ..train.data import ImageSet, Sample, held_out, read_members, read_rows
+from ..train.typical import CERTAINTY_SCALE, GRID, Looks, cut_out, object_box, typical_photos
+from .draw_decoder import COMPARED, SEEN_STAGES, STAGES, Features, to_pictures
+from .see import MODEL
+from .teachers import lite0
+from .texts import Texts, plain
+
+logger = logging.getLogger(__name__)
+
+FILE = "pack.safetensors"
+SIZE = 128  # pixels of a side
+SMALL = ("frog", "sheep", "train", "keyboard", "police van", "sea")  # only data/mini has them, at 64 pixels
+KIND_FROM, HEARD_FROM = 40, 10  # photos that make a kind; so many sounds make one of so many photos too
+TYPICAL = 150  # photos of a kind that are drawn most often
+WEBP_QUALITY = 85
+BATCH = 32  # pictures at once through the networks
+
+Embed = Callable[[list[Image.Image]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """N photos and what is known of them.
+
+    Attributes:
+        kinds: names.
+        pixels: (N, S, S, 3) uint8.
+        kind: (N,) numbers of ``kinds``.
+        held_out: (N,) bool, never trained on.
+        typical: (N,) bool, those of the others that show their kind plainly.
+        embeds: (N, D) image embeddings, unit norm.
+        latent_mean, latent_std: (C, 1, 1) of the features of the photos that are trained on.
+        lite0: state dict of :func:`~bind2gen.hosts.feature_autoencoder.first_stages` of EfficientNet-Lite0.
+    """
+
+    kinds: list[str]
+    pixels: np.ndarray
+    kind: np.ndarray
+    held_out: np.ndarray
+    typical: np.ndarray
+    embeds: torch.Tensor
+    latent_mean: torch.Tensor
+    latent_std: torch.Tensor
+    lite0: dict[str, torch.Tensor]
+
+    @property
+    def names(self) -> np.ndarray:
+        """(N,) the kind of each photo."""
+        return np.array(self.kinds)[self.kind]
+
+    @classmethod
+    def load(cls, path: Path) -> Pack:
+        """Raises :class:`InputError` where there is no pack."""
+        try:
+            with safe_open(path, "pt") as file:
+                kinds = json.loads(file.metadata()["kinds"])
+                held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            files, ends = held.pop("photos").numpy().tobytes(), held.pop("ends").tolist()
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: wanted a pack as draw-pack writes it: {error}") from error
+        parts = [files[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(part)).convert("RGB")) for part in parts])
+        lite0 = {name.removeprefix("lite0."): held.pop(name) for name in list(held) if name.startswith("lite0.")}
+        known = {name: held[name].numpy() for name in ("kind", "held_out", "typical")}
+        floats = {name: held[name].float() for name in ("embeds", "latent_mean", "latent_std")}
+        lite0 = {name: value.float() if value.is_floating_point() else value for name, value in lite0.items()}
+        return cls(kinds, pixels, lite0=lite0, **known, **floats)
+
+
+def kinds_of(samples: list[Sample], heard: Counter) -> list[str]:
+    """Names of which there are photos enough to draw, of ``data/photos``; ``heard`` counts sounds by name."""
+    counts = Counter(kind_of(sample) for sample in samples)
+    return sorted(
+        name
+        for name, count in counts.items()
+        if name and (count >= KIND_FROM or (count >= HEARD_FROM and heard[name] >= HEARD_FROM))
+    )
+
+
+def kind_of(sample: Sample) -> str:
+    """Its concept, or what it is called where it has none."""
+    return sample.concept or plain(sample.row.get("label") or "")
+
+
+def load_pictures(data: Path) -> ImageSet:
+    """Every photo of a kind that is drawn, square, cut to its object where that is known; concepts are kinds.
+
+    Photos whose object is known and too small to be seen well are left out.
+    """
+    photos, sounds = read_rows(data / "photos" / "photos.csv"), read_rows(data / "sounds" / "sounds.csv")
+    small = [s for s in read_rows(data / "mini" / "images.csv") if s.concept in SMALL]
+    kinds = kinds_of(photos, Counter(map(kind_of, sounds)))
+    members = read_members(data / "photos" / "photos.tar") | read_members(data / "mini" / "images.tar")
+    pixels, samples = [], []
+    for sample in [s for s in photos if kind_of(s) in (*kinds, *SMALL)] + small:
+        whole = _square(members[sample.path])
+        if object_box(whole, sample.row) is not None or not sample.row.get("x0"):
+            pixels.append(cut_out(whole, sample.row, size=SIZE))
+            samples.append(Sample(sample.path, kind_of(sample), {}))
+    return ImageSet(np.stack(pixels), samples)
+
+
+def _square(file: bytes) -> np.ndarray:
+    picture = image.load(file)
+    side, (width, height) = min(picture.size), picture.size
+    left, top = (width - side) // 2, (height - side) // 2
+    return np.asarray(picture.crop((left, top, left + side, top + side)))
+
+
+@torch.inference_mode()
+def features_of(network: Features, pixels: np.ndarray) -> torch.Tensor:
+    """(N, S, S, 3) uint8 -> (N, C, S/16, S/16) the latents before whitening, half precision."""
+    parts = torch.from_numpy(pixels).split(BATCH)
+    last = COMPARED.index(STAGES - 1)
+    return torch.cat([network(to_pictures(part))[last].half() for part in tqdm(parts, "features")])
+
+
+def choose_typical(pictures: ImageSet, features: torch.Tensor, embeds: torch.Tensor, kinds: list[str]) -> np.ndarray:
+    """(N,) bool: all of a small kind, of a large one :data:`TYPICAL` that the rule of train/typical.py chooses.
+
+    Args:
+        features: (N, C, H, W).
+        embeds: (N, D) unit norm. Certainty is nearness to the mean of a photo's kind.
+    """
+    names = pictures.concepts()
+    counts = Counter(names.tolist())
+    large = tuple(kind for kind in kinds if counts[kind] > TYPICAL)
+    sides = []
+    for side in (features, features.flip(3)):
+        cells = F.normalize(F.adaptive_avg_pool2d(side.float(), GRID), dim=1)
+        sides.append(cells.flatten(1) / GRID)
+    means = mean_by_concept(embeds, names)
+    cosines = embeds @ F.normalize(torch.stack([means[kind] for kind in kinds]), dim=1).T
+    own = torch.from_numpy(names[:, None] == np.array(kinds))
+    looks = Looks(*sides, ((CERTAINTY_SCALE * cosines).softmax(1) * own).sum(1))
+    return ~np.isin(names, large) | typical_photos(pictures, looks, large, TYPICAL)
+
+
+def write_pack(path: Path, pictures: ImageSet, network: nn.Module, embed: Embed) -> None:
+    """Everything that the stage needs, to ``path``.
+
+    Args:
+        pictures: see :func:`load_pictures`.
+        network: EfficientNet-Lite0 as the teachers have it.
+        embed: pictures -> (n, D) image embeddings, unit norm.
+    """
+    names = pictures.concepts()
+    kinds, numbers = np.unique(names, return_inverse=True)
+    files = [_webp(pixels) for pixels in pictures.pixels]
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+    state = first_stages(network, SEEN_STAGES).half().state_dict()
+    features = features_of(Features(state), pixels)
+    parts = range(0, len(pixels), BATCH)
+    shown = ([Image.fromarray(picture) for picture in pixels[start : start + BATCH]] for start in parts)
+    embeds = torch.cat([embed(part).float() for part in tqdm(shown, desc="embeddings", total=len(parts))])
+    kept = held_out(pictures)
+    trained = ImageSet(pixels[~kept], [s for s, out in zip(pictures.samples, kept, strict=True) if not out])
+    typical = np.zeros(len(pixels), bool)
+    own = torch.from_numpy(~kept)
+    typical[~kept] = choose_typical(trained, features[own], embeds[own], kinds.tolist())
+    seen = features[own].float()
+    tensors = {
+        "photos": torch.frombuffer(bytearray(b"".join(files)), dtype=torch.uint8),
+        "ends": torch.tensor([len(file) for file in files]).cumsum(0),
+        "kind": torch.from_numpy(numbers),
+        "held_out": torch.from_numpy(kept),
+        "typical": torch.from_numpy(typical),
+        "embeds": embeds.half(),
+        "latent_mean": seen.mean((0, 2, 3))[:, None, None],
+        "latent_std": seen.std((0, 2, 3))[:, None, None],
+        **{f"lite0.{name}": value.contiguous() for name, value in state.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, {"kinds": json.dumps(kinds.tolist())})
+    size = path.stat().st_size / 2**20
+    logger.info("%s: %d photos of %d kinds, %.1f MiB", path, len(pixels), len(kinds), size)
+
+
+def _webp(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", quality=WEBP_QUALITY)
+    return file.getvalue()
+
+
+def run_pack(texts: Texts, folder: Path, config: object = None) -> None:
+    """Write ``folder/pack.safetensors``, with the embeddings of the model that stage ``see`` left beside ``folder``."""
+    see = folder.parent / "see" / MODEL
+    if not see.is_dir():
+        raise InputError(f"{see}: wanted the model of stage see, found none; run that stage first")
+    model = ImageBindModel.from_pretrained(see, modalities=["image"]).eval()
+    embed = partial(_embed, model, ImageBindProcessor.from_pretrained(see))
+    write_pack(folder / FILE, load_pictures(texts.data), lite0(texts.teachers), embed)
+
+
+@torch.inference_mode()
+def _embed(model: ImageBindModel, processor: ImageBindProcessor, pictures: list[Image.Image]) -> torch.Tensor:
+    return model.encode("image", processor(images=pictures)["pixel_values"])
