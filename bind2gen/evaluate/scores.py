@@ -23,7 +23,7 @@ class Goal:
 
 
 GOALS = {
-    "audio_to_text": Goal("audio -> text, zero-shot top-1 (emergent)", 0.60, 0.75),
+    "audio_to_text": Goal("audio -> text, zero-shot top-1", 0.60, 0.75),
     "image_to_text": Goal("image -> text, zero-shot top-1", 0.70, 0.80),
     "audio_to_image": Goal("audio -> image, right concept at rank 1", 0.50, 0.65),
     "generated": Goal("picture from sound, right under the judge", 0.55, 0.70),
