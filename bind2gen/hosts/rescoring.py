@@ -21,7 +21,7 @@ from .detections import Detections, Proposals, Proposer
 from .selection import checked_class_embeds, checked_count, select
 
 HOST = "rescoring"  # in messages
-SAME_MEANING = 0.7  # cosine of a prompt with what of the background names the same thing ("an alarm clock", a clock)
+SAME_MEANING = 0.9  # cosine of a prompt with what of the background names the same thing
 EmbedCrops = Callable[[list[Image.Image]], torch.Tensor]
 
 
