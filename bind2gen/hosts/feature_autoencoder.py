@@ -12,7 +12,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.vae import Decoder, DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.autoencoders.vae import Decoder, DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
@@ -20,7 +20,7 @@ from torch import nn
 
 from ..errors import HostError
 from ..imagebind.agreement import AgreementMixin
-from .patch_autoencoder import NO_VARIANCE
+from .patch_autoencoder import exact_latents
 
 FOLD = 2  # the decoder ends at half the picture's size, with the pixels of a square side by side in its channels
 
@@ -95,11 +95,7 @@ class FeatureAutoencoder(AgreementMixin, ModelMixin, ConfigMixin):
         """``.latent_dist``, as of AutoencoderKL; it has no variance."""
         unit = (x + 1) / 2
         features = self.encoder((unit - self.config.image_mean) / self.config.image_std)
-        mean = (features - self.latent_mean) / self.latent_std
-        posterior = DiagonalGaussianDistribution(
-            torch.cat([mean, torch.full_like(mean, NO_VARIANCE)], dim=1), deterministic=True
-        )
-        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+        return exact_latents((features - self.latent_mean) / self.latent_std, return_dict)
 
     @apply_forward_hook
     def decode(

@@ -20,6 +20,13 @@ from ..imagebind.agreement import AgreementMixin
 NO_VARIANCE = -30.0  # logarithm; the encoder is deterministic
 
 
+def exact_latents(latents: torch.Tensor, return_dict: bool) -> AutoencoderKLOutput | tuple:
+    """Latents (N, C, h, w) as AutoencoderKL gives its own, of an encoder without variance."""
+    moments = torch.cat([latents, torch.full_like(latents, NO_VARIANCE)], dim=1)
+    posterior = DiagonalGaussianDistribution(moments, deterministic=True)
+    return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions beside a skip: (N, width, H, W) -> the same shape."""
 
@@ -78,11 +85,7 @@ class PatchAutoencoder(AgreementMixin, ModelMixin, ConfigMixin):
     @apply_forward_hook
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """``.latent_dist``, as of AutoencoderKL; it has no variance."""
-        mean = self.components(x)
-        posterior = DiagonalGaussianDistribution(
-            torch.cat([mean, torch.full_like(mean, NO_VARIANCE)], dim=1), deterministic=True
-        )
-        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+        return exact_latents(self.components(x), return_dict)
 
     @apply_forward_hook
     def decode(

@@ -22,10 +22,10 @@ from tqdm.auto import tqdm
 
 from ..atomic import written_whole
 from ..evaluate.sheets import contact_sheet, nearest_sheet
-from ..train.autoencoder import peak_signal_to_noise
+from ..train.autoencoder import peak_signal_to_noise, to_unit_range
 from ..train.data import ImageSet
 from ..train.loop import LoopConfig
-from .draw_decoder import to_pictures, to_pixels
+from .draw_decoder import to_pixels
 from .draw_generator import draw
 from .draw_pack import Pack
 from .draw_training import Drawing
@@ -133,7 +133,7 @@ class Run:
     def show(self) -> None:
         """Sheets: of each kind, half drawn from its mean and half from held-out photos; and reconstructions."""
         chosen = self.shown[:: max(1, len(self.shown) // SHOWN)]
-        pictures = to_pictures(torch.from_numpy(self.pack.pixels[chosen])).to(self.drawing.device)
+        pictures = to_unit_range(self.pack.pixels[chosen]).to(self.drawing.device)
         back = to_pixels(self.drawing.kept(pictures).sample)
         captions = self.pack.names[chosen].tolist()
         drawn, of_mean = [], -(-self.columns // 2)

@@ -31,11 +31,6 @@ ENDED_BELOW = 0.5
 MEMORY = 0.98  # of the mean of this loss
 
 
-def to_pictures(pixels: torch.Tensor) -> torch.Tensor:
-    """(N, H, W, 3) uint8 -> (N, 3, H, W) float in -1..1."""
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def to_pixels(pictures: torch.Tensor) -> np.ndarray:
     """(N, 3, H, W) about -1..1 -> (N, H, W, 3) uint8."""
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

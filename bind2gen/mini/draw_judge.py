@@ -19,9 +19,10 @@ from ..evaluate.judge import judge_features, judge_logits, prepare_judge
 from ..evaluate.likeness import THUMBNAIL, closeness, nearest, thumbnails, variety
 from ..evaluate.verdicts import Verdicts, from_scores
 from ..hosts.feature_autoencoder import FeatureAutoencoder
+from ..train.autoencoder import to_unit_range
 from ..train.data import ImageSet, Sample
 from .draw import PARTS
-from .draw_decoder import to_pictures, to_pixels
+from .draw_decoder import to_pixels
 from .draw_generator import Conditions, draw
 from .draw_pack import Pack
 from .figures import keep
@@ -33,7 +34,7 @@ WANTED = {"means_first": 0.8, "photos_first": 0.45}  # what the trial reached, s
 def smaller(pixels: np.ndarray, size: int = JUDGE_SIZE) -> np.ndarray:
     """(N, H, W, 3) uint8 -> (N, size, size, 3)."""
     parts = torch.from_numpy(pixels).split(256)
-    return np.concatenate([to_pixels(F.adaptive_avg_pool2d(to_pictures(part), size)) for part in parts])
+    return np.concatenate([to_pixels(F.adaptive_avg_pool2d(to_unit_range(part), size)) for part in parts])
 
 
 class Judged:
@@ -64,7 +65,7 @@ class Judged:
         of_photos = smaller(draw(unet, autoencoder, conditions.of(conditions.embeds[torch.from_numpy(kept)]), seed=1))
         shown = torch.from_numpy(self.pack.pixels[kept]).split(64)
         with torch.no_grad():
-            back = [to_pixels(autoencoder(to_pictures(part).to(autoencoder.device)).sample) for part in shown]
+            back = [to_pixels(autoencoder(to_unit_range(part).to(autoencoder.device)).sample) for part in shown]
         again = self._verdicts(smaller(np.concatenate(back)), self.names)
         gallery = thumbnails(self.pixels[~kept])
         ours, real = (nearest([thumbnails(pixels)], gallery) for pixels in (of_means, self.pixels[kept]))

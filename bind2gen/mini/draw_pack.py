@@ -30,11 +30,13 @@ from ..hosts.feature_autoencoder import first_stages
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..preprocess import image
+from ..train.autoencoder import to_unit_range
 from ..train.conditions import mean_by_concept
 from ..train.data import ImageSet, Sample, held_out, read_members, read_rows
 from ..train.typical import CERTAINTY_SCALE, GRID, Looks, cut_out, object_box, typical_photos
-from .draw_decoder import COMPARED, SEEN_STAGES, STAGES, Features, to_pictures
-from .see import MODEL
+from .draw_decoder import COMPARED, SEEN_STAGES, STAGES, Features
+from .photos import webp
+from .see import towers_of
 from .teachers import lite0
 from .texts import Texts, plain
 
@@ -145,7 +147,7 @@ def features_of(network: Features, pixels: np.ndarray) -> torch.Tensor:
     """(N, S, S, 3) uint8 -> (N, C, S/16, S/16) the latents before whitening, half precision."""
     parts = torch.from_numpy(pixels).split(BATCH)
     last = COMPARED.index(STAGES - 1)
-    return torch.cat([network(to_pictures(part))[last].half() for part in tqdm(parts, "features")])
+    return torch.cat([network(to_unit_range(part))[last].half() for part in tqdm(parts, "features")])
 
 
 def choose_typical(pictures: ImageSet, features: torch.Tensor, embeds: torch.Tensor, kinds: list[str]) -> np.ndarray:
@@ -179,7 +181,7 @@ def write_pack(path: Path, pictures: ImageSet, network: nn.Module, embed: Embed)
     """
     names = pictures.concepts()
     kinds, numbers = np.unique(names, return_inverse=True)
-    files = [_webp(pixels) for pixels in pictures.pixels]
+    files = [webp(pixels, WEBP_QUALITY) for pixels in pictures.pixels]
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
     state = first_stages(network, SEEN_STAGES).half().state_dict()
     features = features_of(Features(state), pixels)
@@ -210,19 +212,9 @@ def write_pack(path: Path, pictures: ImageSet, network: nn.Module, embed: Embed)
     logger.info("%s: %d photos of %d kinds, %.1f MiB", path, len(pixels), len(kinds), size)
 
 
-def _webp(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "WEBP", quality=WEBP_QUALITY)
-    return file.getvalue()
-
-
 def run_pack(texts: Texts, folder: Path, config: object = None) -> None:
     """Write ``folder/pack.safetensors``, with the embeddings of the model that stage ``see`` left beside ``folder``."""
-    see = folder.parent / "see" / MODEL
-    if not see.is_dir():
-        raise InputError(f"{see}: wanted the model of stage see, found none; run that stage first")
-    model = ImageBindModel.from_pretrained(see, modalities=["image"]).eval()
-    embed = partial(_embed, model, ImageBindProcessor.from_pretrained(see))
+    embed = partial(_embed, *towers_of(folder.parent / "see", ["image"]))
     write_pack(folder / FILE, load_pictures(texts.data), lite0(texts.teachers), embed)
 
 

@@ -13,9 +13,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..errors import NonFiniteError
 from ..hosts.feature_autoencoder import FeatureAutoencoder
+from ..train.autoencoder import to_unit_range
 from ..train.conditions import drawn_weights
 from ..train.loop import LoopConfig, averaging, half_precision, learning_rate_factor, parameter_groups
-from .draw_decoder import NETWORK, STAGES, Adversary, Features, reconstruction_loss, to_pictures
+from .draw_decoder import NETWORK, STAGES, Adversary, Features, reconstruction_loss
 from .draw_generator import Conditions, build_generator, generator_loss, noise_schedule
 from .draw_pack import Pack
 
@@ -107,7 +108,7 @@ class Drawing:
         names = np.where(pack.held_out, "", pack.names)
         self.weights = torch.from_numpy(drawn_weights(names, pack.typical, TYPICAL_SHARE)).float().to(device)
         with torch.no_grad():
-            some = self.features(to_pictures(self.pixels[:: len(self.pixels) // 64 + 1]))
+            some = self.features(to_unit_range(self.pixels[:: len(self.pixels) // 64 + 1]))
         self.adversary = Adversary(some).to(device)
 
     def step(self, step: int, progress: float) -> dict[str, float]:
@@ -115,7 +116,7 @@ class Drawing:
         torch.manual_seed(int(np.random.default_rng([self.config.seed, step]).integers(2**31)))
         factor = learning_rate_factor(int(progress * self.config.steps), self.config)
         chosen = torch.multinomial(self.weights, self.config.batch_size, replacement=True)
-        pictures = altered(to_pictures(self.pixels[chosen])).contiguous(memory_format=torch.channels_last)
+        pictures = altered(to_unit_range(self.pixels[chosen])).contiguous(memory_format=torch.channels_last)
         with self.half:
             with torch.no_grad():
                 latents = self.autoencoder.encode(pictures).latent_dist.mode().float()

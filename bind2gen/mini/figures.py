@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from ..atomic import written_whole
-from ..evaluate.verdicts import auroc as auroc
 
 logger = logging.getLogger(__name__)
 

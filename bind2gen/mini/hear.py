@@ -27,7 +27,7 @@ from .figures import keep
 from .heard import FRAMES, MEL_BINS, Cached, Heard, audio_settings
 from .pictures import Pictures, pictures_of
 from .read import text_settings
-from .see import MODEL
+from .see import MODEL, towers_of
 from .sounds import load_sounds
 from .teachers import YAMNET, YAMNET_ARGS, audioset_names, yamnet
 from .texts import Texts, plain
@@ -206,7 +206,7 @@ def run_hear(texts: Texts, folder: Path, config: LoopConfig, copies: int = 3) ->
     """Train the audio tower on what stage ``see`` left beside ``folder``; write figures, and the model of all three."""
     folder.mkdir(parents=True, exist_ok=True)
     read, seen, teacher = folder.parent / "read", folder.parent / "see", yamnet(texts.teachers)
-    model = ImageBindModel.from_pretrained(seen / MODEL).eval()
+    model, processor = towers_of(seen)
     heard = Heard(load_sounds(texts.data), teacher, folder, copies)
     tokenize = partial(text.transform, settings=text_settings(read))
     binding = Binding(heard, pictures_of(texts, seen, model), model, tokenize, audioset_names(texts.teachers))
@@ -227,7 +227,6 @@ def run_hear(texts: Texts, folder: Path, config: LoopConfig, copies: int = 3) ->
     tower.load_state_dict(trained.state_dict())
     tower.stem.network = network
     whole.save_pretrained(folder / MODEL)
-    processor = ImageBindProcessor.from_pretrained(seen / MODEL)
     processor = ImageBindProcessor.for_config(
         whole.config, text=processor.text, image=processor.image, audio=audio_settings()
     )

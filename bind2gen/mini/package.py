@@ -49,7 +49,7 @@ from ..vocabulary import embed_names
 from .heard import Cached, Heard
 from .photos import Photos, load_photos
 from .pictures import pictures_of
-from .see import MODEL
+from .see import towers_of
 from .sounds import load_sounds
 from .teachers import LITE0_MEAN, LITE0_STD, yamnet
 from .texts import Texts
@@ -68,12 +68,8 @@ def trained_encoder(out: Path) -> tuple[ImageBindModel, ImageBindProcessor]:
     Raises:
         InputError: a stage has not been trained yet.
     """
-    parts = {}
-    for stage in ("see", "hear"):
-        if not (out / stage / MODEL / "config.json").is_file():
-            raise InputError(f"{out / stage / MODEL}: wanted the towers of stage {stage}, found none; run it first")
-        parts[stage] = ImageBindModel.from_pretrained(out / stage / MODEL)
-    settings = {stage: ImageBindProcessor.from_pretrained(out / stage / MODEL) for stage in parts}
+    found = {stage: towers_of(out / stage) for stage in ("see", "hear")}
+    parts, settings = ({stage: pair[k] for stage, pair in found.items()} for k in (0, 1))
     from_stage = {"vision": "see", "text": "see", "audio": "hear"}
     towers = {name: parts[stage].config.tower(name) for name, stage in from_stage.items()}
     model = ImageBindModel(ImageBindConfig(EMBED_DIM, towers | {name: TOWERS[name] for name in SENSES}))

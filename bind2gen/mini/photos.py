@@ -51,12 +51,13 @@ def load_photos(data: Path) -> Photos:
 def _figures() -> list[tuple[Sample, bytes]]:
     """Synthetic people who walk, sit and stand, with which movement is paired: the photos do not say what people do."""
     drawn = figures(FIGURES, np.random.default_rng(0), SMALL)
-    return [(sample, _webp(pixels)) for sample, pixels in zip(drawn.samples, drawn.pixels, strict=True)]
+    return [(sample, webp(pixels, 90)) for sample, pixels in zip(drawn.samples, drawn.pixels, strict=True)]
 
 
-def _webp(pixels: np.ndarray) -> bytes:
+def webp(pixels: np.ndarray, quality: int) -> bytes:
+    """(H, W, 3) uint8 as a file; quality of 100."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "webp", quality=90)  # of 100
+    Image.fromarray(pixels).save(file, "webp", quality=quality)
     return file.getvalue()
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from ..atomic import written_whole
+from ..evaluate.verdicts import auroc
 from ..imagebind.config import ImageBindConfig, TowerConfig
 from ..imagebind.model import ImageBindModel
 from ..preprocess import text
@@ -19,7 +20,7 @@ from ..train.contrastive import info_nce
 from ..train.loop import LoopConfig, train, weights_of
 from ..train.mini_recipe import CONTEXT, EMBED_DIM, TEMPLATES
 from .e5 import E5
-from .figures import auroc, keep, mean_cosine
+from .figures import keep, mean_cosine
 from .space import Space
 from .starts import begin_as_mean
 from .texts import Texts, captions, is_held_out

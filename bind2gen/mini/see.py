@@ -19,6 +19,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..atomic import written_whole
+from ..errors import InputError
 from ..evaluate.labels import photo_verdicts
 from ..imagebind.config import ImageBindConfig, TowerConfig
 from ..imagebind.model import ImageBindModel, Tower
@@ -213,6 +214,19 @@ class Meeting:
             figures |= {name: len(answers.wanted), f"{name}_first": answers.accuracy()}
         figures["concepts_mean_class"] = found.concepts.mean_over_concepts()
         return figures | {"none": len(found.none), "none_auroc": found.none_auroc()}
+
+
+def towers_of(folder: Path, modalities: list[str] | None = None) -> tuple[ImageBindModel, ImageBindProcessor]:
+    """What a stage left in its folder.
+
+    Raises:
+        InputError: it has not been run yet.
+    """
+    place = folder / MODEL
+    if not (place / "config.json").is_file():
+        raise InputError(f"{place}: wanted the towers of stage {folder.name}, found none; run that stage first")
+    model = ImageBindModel.from_pretrained(place, modalities=modalities)
+    return model.eval(), ImageBindProcessor.from_pretrained(place)
 
 
 def run_see(texts: Texts, folder: Path, config: LoopConfig, first: LoopConfig, copies: int = 3) -> None:

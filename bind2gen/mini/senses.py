@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import InputError
 from ..imagebind.config import ImageBindConfig
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
@@ -24,7 +23,7 @@ from ..train.sensed import HeldOut, held_out_items, source
 from ..train.towers import embed_names
 from .figures import keep
 from .photos import Photos, load_photos
-from .see import MODEL
+from .see import towers_of
 from .texts import Texts
 
 PICTURES = 100  # of each concept
@@ -54,10 +53,8 @@ def anchors_of(model: ImageBindModel, processor: ImageBindProcessor, photos: Pho
 
 def run_sense(texts: Texts, folder: Path, config: LoopConfig, modality: str) -> None:
     """Train one tower on the pictures of stage ``see`` beside ``folder``; write its figures and its weights."""
-    see, data = folder.parent / "see" / MODEL, texts.data / "mini"
-    if not (see / "config.json").is_file():
-        raise InputError(f"{see}: wanted the image and text towers of stage see, found none; run that stage first")
-    seeing, processor = ImageBindModel.from_pretrained(see).eval(), ImageBindProcessor.from_pretrained(see)
+    data = texts.data / "mini"
+    seeing, processor = towers_of(folder.parent / "see")
     tokenize = partial(text.transform, settings=processor.text)
     named = partial(embed_names, seeing, tokenize, templates=TEMPLATES)
     judge = HeldOut(modality, *held_out_items(data, modality), named)

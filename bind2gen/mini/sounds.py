@@ -12,12 +12,11 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from ..evaluate.labels import SOUND_LABELS_FROM, labels_of, of_kept_source
 from ..preprocess import audio
 from ..train.data import AudioSet, Sample, held_out, load_audio
-from .texts import plain
 
-HELD_OUT_SOURCES = 5  # one source of data/sounds of so many is kept
-LABELS_FROM, LEFT_OUT = 4, 16  # clips that a label needs to be left out, and labels that are never trained
+LEFT_OUT = 16  # labels that are never trained
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,14 @@ class Sounds:
     @cached_property
     def labels(self) -> np.ndarray:
         """(N,) finer names, as one would say them; empty where nobody wrote down what it is."""
-        return np.array([plain(sample.row.get("label") or sample.concept) for sample in self.samples])
+        return labels_of(self.samples)
 
     @cached_property
     def held_out(self) -> np.ndarray:
         """(N,) bool: kept to judge on; by source where there are many, else by recording."""
-        by_source = [zlib.crc32(s.row.get("source", "").encode()) % HELD_OUT_SOURCES == 0 for s in self.samples]
-        return np.where(self.many, by_source, held_out(self))
+        kept = held_out(self)
+        kept[self.many] = of_kept_source([self.samples[i] for i in np.flatnonzero(self.many)])
+        return kept
 
     @cached_property
     def judged_labels(self) -> list[str]:
@@ -64,7 +64,7 @@ class Sounds:
     def left_out_labels(self) -> list[str]:
         """Labels that are never trained, to see what emerges; none of them is of a concept."""
         ours, counts = set(self.labels[self.concepts != ""]), Counter(self.labels[self.many].tolist())
-        others = [name for name in self.judged_labels if name not in ours and counts[name] >= LABELS_FROM]
+        others = [name for name in self.judged_labels if name not in ours and counts[name] >= SOUND_LABELS_FROM]
         return sorted(sorted(others, key=lambda label: zlib.crc32(label.encode()))[:LEFT_OUT])
 
     @cached_property

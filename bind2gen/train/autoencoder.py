@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from ..hosts.feature_autoencoder import FeatureAutoencoder
 from ..hosts.patch_autoencoder import PatchAutoencoder
 from ..imagebind.model import Tower
 from .data import ImageSet
@@ -34,9 +34,11 @@ def fit_autoencoder(images: ImageSet) -> PatchAutoencoder:
     return PatchAutoencoder(latent_channels=LATENT_CHANNELS, sample_size=pixels.shape[1]).fit(pictures)
 
 
-def to_unit_range(pixels: np.ndarray) -> torch.Tensor:
-    """(N, H, W, 3) uint8 -> (N, 3, H, W) float in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_unit_range(pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float in -1..1, on the device of a tensor."""
+    if not isinstance(pixels, torch.Tensor):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def draw_photos(images: ImageSet, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -85,9 +87,7 @@ class FeatureLoss(nn.Module):
         return sum((a - b).square().sum(1).mean() for a, b in pairs)
 
 
-def peak_signal_to_noise(
-    autoencoder: PatchAutoencoder | FeatureAutoencoder, images: ImageSet, count: int = 256
-) -> float:
+def peak_signal_to_noise(autoencoder: ModelMixin, images: ImageSet, count: int = 256) -> float:
     """Mean PSNR in dB of ``count`` evenly spread photos after encode and decode."""
     target = to_unit_range(images.pixels[:: max(1, len(images.pixels) // count)]).to(autoencoder.device)
     decoded = autoencoder.decode(autoencoder.encode(target).latent_dist.mode()).sample.float().clamp(-1, 1)

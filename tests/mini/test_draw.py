@@ -83,7 +83,7 @@ def test_a_pack_holds_the_photos_and_what_is_known_of_them(pack, data):
 def test_latents_of_the_training_photos_are_white(pack):
     drawing = Drawing(pack, CONFIG, torch.device("cpu"))
     own = torch.from_numpy(pack.pixels[~pack.held_out])
-    latents = drawing.kept.encode(draw_training.to_pictures(own)).latent_dist.mode()
+    latents = drawing.kept.encode(draw_training.to_unit_range(own)).latent_dist.mode()
     # A channel that is nearly the same everywhere is rounded in half precision before its deviation is taken.
     assert latents.mean((0, 2, 3)).abs().max() < 0.05 and (latents.std((0, 2, 3)) - 1).abs().max() < 0.05
 
@@ -201,7 +201,7 @@ def test_a_run_leaves_diffusers_folders_and_goes_on_from_its_state(path, pack, s
 
 def by_colour(pack: Pack) -> torch.nn.Sequential:
     """A judge that takes a picture for the kind of the nearest mean colour."""
-    colours = draw_training.to_pictures(torch.from_numpy(pack.pixels)).mean((2, 3))
+    colours = draw_training.to_unit_range(torch.from_numpy(pack.pixels)).mean((2, 3))
     means = torch.stack([colours[torch.from_numpy(pack.kind == kind)].mean(0) for kind in range(len(pack.kinds))])
     last = torch.nn.Linear(3, len(means))
     last.weight.data, last.bias.data = 2 * means, -means.square().sum(1)
@@ -220,7 +220,7 @@ def test_the_judge_tells_what_is_drawn(pack, path, small, tmp_path, capsys):
         asked: list[np.ndarray]
 
         def decode(self, latents, return_dict=True):
-            return DecoderOutput(draw_training.to_pictures(torch.from_numpy(self.asked.pop(0))))
+            return DecoderOutput(draw_training.to_unit_range(torch.from_numpy(self.asked.pop(0))))
 
     knows = Knows(block_out_channels=draw_training.CHANNELS, sample_size=64)
     means = np.concatenate([pack.pixels[pack.names == kind][:2] for kind in pack.kinds])
