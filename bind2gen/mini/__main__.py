@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 
-from ..bundled import bundled_path
 from ..errors import Bind2GenError
 from ..train.recipe import load_stages
 from .texts import Texts
@@ -34,7 +33,7 @@ STAGES = {  # in order: module and function, and the options that are its own
     "draw": ("draw", "run_draw", ("pack", "minutes", "batch", "columns")),
     "draw-judge": ("draw_judge", "run_judge", ("pack", "steps", "columns")),
 }
-NEEDED = {"package": ("data", "teachers", "to"), "draw": ("pack",), "draw-judge": ("pack",)}
+NEEDED = {"package": ("data", "teachers", "host", "to"), "draw": ("pack",), "draw-judge": ("pack",)}
 FIRST = "_first"  # stage of the recipe, by which another one begins
 
 
@@ -49,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--copies", type=int, help="see, hear: of each photo or sound, as it is and altered")
     parser.add_argument("--to", type=Path, help="package: folder for the finished pipeline")
     parser.add_argument(
-        "--host", type=Path, default=bundled_path(),
+        "--host", type=Path,
         help="package: pipeline whose generator and detector are taken, with the encoder that they were trained with",
     )  # fmt: skip
     parser.add_argument("--pack", type=Path, help="draw, draw-judge: the file of draw-pack, which is all they need")
