@@ -103,7 +103,6 @@ _BASES: dict[str, str] = {
 }
 _PARTS: dict[str, str] = {  # found by diffusers, not meant for users
     "FeatureAutoencoder": "hosts.feature_autoencoder",
-    "PatchAutoencoder": "hosts.patch_autoencoder",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,19 +34,22 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
             Unknown modalities pass without a shift.
         gap_strength: 0 leaves embeddings where they are, 1 moves each modality's mean onto the image mean.
         mapped: those that also have a learned linear map: embedding less its mean -> image embedding less its mean.
-        num_anchors: pairs of an image embedding and a vector of the host's slot: the conditioning by a mapped modality
-            becomes the mean of the second ones, weighted by the softmax of its cosines with the first ones. For a host
-            that draws well only near what it was shown; 0 leaves the map's result as it is.
+        num_anchors: pairs of an image embedding and a vector of the host's slot: the conditioning becomes the mean of
+            the second ones, weighted by the softmax of its cosines with the first ones. For a host that draws well only
+            near what it was shown; 0 leaves embeddings where they were moved to.
         anchor_temperature: that cosines are divided by; the smaller, the more the nearest pair alone counts.
+        anchor_residual: share, 0 to 1, of what the same mean of the first ones leaves of an embedding that is added to
+            the mean of the second ones, for modalities that have a map: two barks are then two dogs. Where both are the
+            same, 1 is the map's result.
+        near_anchors: the modalities of which that is so; None is those that have a map.
+        anchor_names: what the anchors show, one name each, such as "cat"; None is unknown.
         guidance_scale, guidance_rescale: the host's defaults, which travel with the parts; None is Stable unCLIP's.
         norm: length of the host's raw image embeddings, where it was measured; counts where the host's own image
             normaliser says nothing.
         encoder: by tower a few weights of the encoder that the means are of, see :meth:`claim`.
-        host_dim: width H of the slot of a host that was trained on another encoder's image embeddings: a linear map
-            leads from the one space to the other. None is a host that shares the encoder's space.
 
-    Means, (D,) each, maps, (D, D) each, the map to the host, (D, H) and (H,), and anchors, (D,) and (H,) each, are
-    buffers measured on training data; see :meth:`from_means`.
+    Means, (D,) each, maps, (D, D) each, and anchors, (D,) each, are buffers measured on training data; see
+    :meth:`from_means`.
     """
 
     @register_to_config
@@ -58,11 +61,13 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         mapped: list[str] | None = None,
         num_anchors: int = 0,
         anchor_temperature: float = 0.02,
+        anchor_residual: float = 0.0,
+        near_anchors: list[str] | None = None,
+        anchor_names: list[str] | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
         norm: float | None = None,
         encoder: dict[str, list[float]] | None = None,
-        host_dim: int | None = None,
     ) -> None:
         super().__init__()
         modalities = list(modalities or [])
@@ -73,20 +78,14 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         self.mapped = list(mapped or [])
         if missing := set(self.mapped) - set(modalities):
             raise ModalityError(f"adapter: maps for {sorted(missing)} without their mean embeddings")
+        if anchor_names is not None and len(anchor_names) != num_anchors:
+            raise InputError(f"adapter: wanted a name of each of {num_anchors} anchors, got {len(anchor_names)}")
         self.known = modalities
         self.register_buffer("means", torch.zeros(len(modalities), embed_dim))
         self.register_buffer("maps", torch.eye(embed_dim).repeat(len(self.mapped), 1, 1))
         if num_anchors:  # a file without any is that of an adapter of before they were known
             self.register_buffer("anchor_keys", torch.zeros(num_anchors, embed_dim))
-            self.register_buffer("anchors", torch.zeros(num_anchors, host_dim or embed_dim))
-        if host_dim is not None:
-            self.register_buffer("host_map", torch.eye(embed_dim, host_dim))
-            self.register_buffer("host_bias", torch.zeros(host_dim))
-
-    @property
-    def width(self) -> int:
-        """Width of the host's slot."""
-        return self.config.host_dim or self.config.embed_dim
+            self.register_buffer("anchors", torch.zeros(num_anchors, embed_dim))
 
     @classmethod
     def from_means(
@@ -97,22 +96,23 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         gap_strength: float = 1.0,
         anchors: tuple[torch.Tensor, torch.Tensor] | None = None,
         anchor_temperature: float = 0.02,
-        host: tuple[torch.Tensor, torch.Tensor] | None = None,
+        anchor_residual: float = 0.0,
+        near_anchors: Iterable[str] | None = None,
+        anchor_names: Iterable[str] | None = None,
     ) -> EmbeddingAdapter:
         """Build from measurements.
 
         Args:
             means: modality name -> (D,) mean of its unit-norm embeddings.
             maps: modality name -> (D, D) linear map, applied from the right; see ``bind2gen.train.fit_adapter``.
-            anchors: (A, D) image embeddings and (A, H) vectors of the host's slot, of any length: places near which the
-                maps lead, and what is to be drawn of each. H is D without ``host``.
-            host: map (D, H), applied from the right to unit-norm image embeddings, and what is then added, (H,), for
-                a host of another space.
+            anchors: (A, D) image embeddings and (A, D) vectors of the host's slot, of any length: places near which the
+                maps lead, and what is to be drawn of each.
 
         Raises:
             ModalityError: no mean for images, or an unknown name.
             ShapeError: widths differ.
             NonFiniteError: NaN or infinity among the values.
+            InputError: not one name for each anchor.
         """
         maps = dict(maps or {})
         widths = {tuple(mean.shape) for mean in means.values()}
@@ -121,16 +121,12 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         width = next(iter(widths))[0]
         if wrong := {name: tuple(m.shape) for name, m in maps.items() if m.shape != (width, width)}:
             raise ShapeError(f"adapter: wanted maps ({width}, {width}), got {wrong}")
-        slot = width if host is None else host[1].numel()
-        if host is not None and (host[0].shape, host[1].shape) != ((width, slot), (slot,)):
-            came = " and ".join(str(tuple(part.shape)) for part in host)
-            raise ShapeError(f"adapter: wanted a map to the host ({width}, H) and (H,), got {came}")
-        if not all(bool(part.isfinite().all()) for part in (*means.values(), *maps.values(), *(host or ()))):
+        if not all(bool(part.isfinite().all()) for part in (*means.values(), *maps.values())):
             raise NonFiniteError("adapter: wanted finite means and maps, found NaN or infinity")
         count = 0 if anchors is None else len(anchors[0])
-        if anchors is not None and [part.shape for part in anchors] != [(count, width), (count, slot)]:
+        if anchors is not None and [part.shape for part in anchors] != [(count, width)] * 2:
             came = " and ".join(str(tuple(part.shape)) for part in anchors)
-            raise ShapeError(f"adapter: wanted anchors ({count}, {width}) and ({count}, {slot}), got {came}")
+            raise ShapeError(f"adapter: wanted anchors ({count}, {width}) each, got {came}")
         adapter = cls(
             embed_dim=width,
             modalities=list(means),
@@ -138,11 +134,10 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
             mapped=list(maps),
             num_anchors=count,
             anchor_temperature=anchor_temperature,
-            host_dim=None if host is None else slot,
+            anchor_residual=anchor_residual,
+            near_anchors=None if near_anchors is None else list(near_anchors),
+            anchor_names=None if anchor_names is None else list(anchor_names),
         )
-        if host is not None:
-            adapter.host_map.copy_(host[0])
-            adapter.host_bias.copy_(host[1])
         if anchors is not None:
             adapter.anchor_keys.copy_(normalize(anchors[0]))
             adapter.anchors.copy_(normalize(anchors[1]))
@@ -189,12 +184,10 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         Args:
             embeds: modality -> (B, D) unit norm.
             weights: modality -> finite number; one that is not named weighs 1, 0 leaves it out, negative subtracts.
-            anchored: lead on to the host, mapped modalities by way of the anchors; False for what was understood
-                rather than what is drawn.
+            anchored: by way of the anchors; False for what was understood rather than what is drawn.
 
         Returns:
-            (B, H) float32 unit norm in the host's slot, around the place where image embeddings lie there; of what was
-            understood (B, D) in the encoder's space.
+            (B, D) float32 unit norm, around the place where image embeddings lie.
 
         Raises:
             ModalityError: a weight for a modality that was not given.
@@ -209,13 +202,13 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
             raise ModalityError(f"weights for {sorted(unknown)}, but only {', '.join(embeds)} given")
         moved = {name: self.shift(name, value.float()) for name, value in embeds.items()}
         if anchored:
-            moved = {name: self._to_host(name, value) for name, value in moved.items()}
+            moved = {name: self._anchored(name, value) for name, value in moved.items()}
         return blend(list(moved.values()), [weights.get(name, 1.0) for name in embeds])
 
     def shift(self, modality: str, embeds: torch.Tensor) -> torch.Tensor:
         """Move (B, D) embeddings of one modality towards images; images, and modalities without a mean, stay.
 
-        This is the step over the gap alone, within the encoder's space: what is the host's plays no part in it.
+        This is the step over the gap alone: anchors play no part in it.
         """
         strength = self.config.gap_strength
         if modality == "image" or not strength or modality not in self.known:
@@ -230,11 +223,22 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         image_like = target + (embeds - source) @ self.maps[self.mapped.index(modality)].to(embeds)
         return normalize(torch.lerp(embeds, image_like, strength))
 
-    def _to_host(self, modality: str, moved: torch.Tensor) -> torch.Tensor:
-        """Embeddings that were moved over the gap, (B, D), to the host's slot (B, H): mapped ones near anchors."""
-        if self.config.num_anchors and modality in self.mapped:
-            likeness = moved @ self.anchor_keys.to(moved).T
-            return normalize((likeness / self.config.anchor_temperature).softmax(-1) @ self.anchors.to(moved))
-        if self.config.host_dim is None:
+    def drawn_as(self, modality: str, embeds: torch.Tensor) -> list[str] | None:
+        """Of (B, D) embeddings the names of the anchors that count most; None where none does or is named."""
+        if not self._near_anchors(modality) or self.config.anchor_names is None:
+            return None
+        moved = self.shift(modality, embeds.float())
+        return [self.config.anchor_names[i] for i in (moved @ self.anchor_keys.to(moved).T).argmax(-1).tolist()]
+
+    def _near_anchors(self, modality: str) -> bool:
+        near = self.mapped if self.config.near_anchors is None else self.config.near_anchors
+        return bool(self.config.num_anchors) and modality in near
+
+    def _anchored(self, modality: str, moved: torch.Tensor) -> torch.Tensor:
+        """Embeddings that were moved over the gap, (B, D), near the anchors where they are to be."""
+        if not self._near_anchors(modality):
             return moved
-        return normalize(moved @ self.host_map.to(moved) + self.host_bias.to(moved))
+        keys, anchors = self.anchor_keys.to(moved), self.anchors.to(moved)
+        kept = self.config.anchor_residual if modality in self.mapped else 0.0  # without a map it is a rest of the gap
+        weights = (moved @ keys.T / self.config.anchor_temperature).softmax(-1)
+        return normalize(weights @ anchors + kept * (moved - weights @ keys))

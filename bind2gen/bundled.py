@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import Bind2GenError, UnreadableError
+from .suggestions import did_you_mean
 
 PACKAGE = Path(__file__).resolve().parent
 # A wheel carries adapters/ inside the package; an editable install and a checkout have it beside the package.
@@ -48,7 +49,9 @@ def resolve_example(source: str) -> str:
         return source
     name, sounds = source.removeprefix(EXAMPLE_PREFIX), example_sounds()
     if name not in sounds:
-        raise UnreadableError(f"{source}: wanted an example sound, known are: {', '.join(sounds) or 'none'}")
+        known = ", ".join(sounds) or "none"
+        hint = did_you_mean(name, sounds, EXAMPLE_PREFIX + "{}")
+        raise UnreadableError(f"{source}: wanted an example sound, known are: {known}{hint}")
     return str(sounds[name])
 
 

@@ -25,6 +25,7 @@ from .imagebind.embedding import embed_inputs
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
 from .prompt_inputs import MixedPrompt, input_name, listed
+from .suggestions import misspelt
 from .text_towers import EncoderText
 from .vocabulary import TEMPERATURE, TOP_WORDS, Vocabulary, embed_names, mixture, nearest_words
 
@@ -263,10 +264,11 @@ class ClassPrompter:
         told = zip(inputs, prompts.words, prompts.likeness, strict=False)  # mixtures come after them
         far = [(text, words[0][0]) for (name, text), words, like in told if name == "text" and like < self.known_text]
         if far:
-            taken = ", ".join(f"{text!r} (nearest: {word})" for text, word in far)
+            names, taken = self.vocabulary.names, ", ".join(f"{text!r} (nearest: {word})" for text, word in far)
+            hints = [hint for text, _ in far if (hint := misspelt(text, names))]
             warnings.warn(
                 f"text: not among the {len(self.vocabulary)} words that the detector knows: {taken}; "
-                "boxes are of the nearest words",
+                f"boxes are of the nearest words{''.join(hints)}",
                 Bind2GenWarning,
                 stacklevel=3,
             )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
 
@@ -14,13 +15,14 @@ from .adapter import EmbeddingAdapter
 from .bundled import bundled_path
 from .calibration import SETTINGS, Calibration
 from .class_prompts import ClassPrompter, ClassPrompts
-from .errors import CheckpointError, HostError
+from .errors import CheckpointError, HostError, InputError
 from .hosts.detections import Detections, Detector
 from .hosts.detic.detector import DeticDetector
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
 from .preprocess.frames import frames_of
 from .preprocess.image import upright
+from .suggestions import did_you_mean
 from .timeline import embed_timeline
 from .vocabulary import Vocabulary
 
@@ -34,6 +36,7 @@ WORDS_FILE, NOTHING_FILE = "words.npz", "nothing.npz"
 OF_PROMPTS = (CLASSES_FILE, WORDS_FILE, NOTHING_FILE)
 SCORES_FILE = "scores.json"  # what it was measured to find
 DEFAULT_THRESHOLD = 0.5  # Detic's demo
+ARGUMENTS = tuple(signature(ClassPrompter.class_embeddings).parameters)[1:]  # without self
 
 
 class Heard(NamedTuple):
@@ -119,8 +122,29 @@ class ImageBindDetectionPipeline:
         """All that does not depend on prompts, for :meth:`find`; ``image`` as of :meth:`__call__`."""
         return self.detector.encode_image(upright(image))
 
+    def encode_images(self, images: Sequence[Any], *, batch_size: int = 1) -> Iterator[Any]:
+        """:meth:`encode_image` of several, in order.
+
+        Args:
+            batch_size: pictures at a time, where the detector can; more than one changes scores a little.
+        """
+        together = getattr(self.detector, "encode_images", None) if batch_size > 1 else None
+        for start in range(0, len(images), batch_size):
+            part = [upright(image) for image in images[start : start + batch_size]]
+            yield from together(part) if together else map(self.detector.encode_image, part)
+
     def prompts(self, **inputs: Any) -> ClassPrompts:
-        """Class vectors of prompts; arguments as of :meth:`ClassPrompter.class_embeddings`."""
+        """Class vectors of prompts; arguments as of :meth:`ClassPrompter.class_embeddings`, ``like=`` being ``image=``.
+
+        Raises:
+            InputError: an unknown argument, with the one that was probably meant.
+        """
+        if "like" in inputs:
+            inputs["image"] = inputs.pop("like")
+        if unknown := [name for name in inputs if name not in ARGUMENTS]:
+            known = ["like" if name == "image" else name for name in ARGUMENTS]
+            hint = did_you_mean(unknown[0], known, "{}=")
+            raise InputError(f"{unknown[0]}=: no such argument; prompts are {', '.join(known)}{hint}")
         return self.prompter.class_embeddings(**inputs)
 
     def find(
@@ -137,6 +161,12 @@ class ImageBindDetectionPipeline:
             calibration = replace(calibration, threshold=threshold, thresholds={})
         return calibration.detect(self.detector, encoded, prompts, **options)
 
+    @overload
+    def __call__(self, image: list[Any], **options: Any) -> list[Detections]: ...
+
+    @overload
+    def __call__(self, image: Any, **options: Any) -> Detections: ...
+
     def __call__(
         self,
         image: Any,
@@ -144,13 +174,16 @@ class ImageBindDetectionPipeline:
         threshold: float | None = None,
         max_detections: int = 300,
         masks: bool = True,
+        batch_size: int = 1,
         **prompts: Any,
-    ) -> Detections:
+    ) -> Detections | list[Detections]:
         """Boxes around what is prompted.
 
         Args:
-            image: a PIL image, path, bytes, array (H, W, 3) or tensor (3, H, W).
+            image: a PIL image, path, bytes, array (H, W, 3) or tensor (3, H, W); or a list of them, for a list of
+                results in their order. Arrays are in RGB order; one of OpenCV's goes in as ``picture[..., ::-1]``.
             threshold: score that a box must exceed; default is what was calibrated.
+            batch_size: as of :meth:`encode_images`.
             prompts: ``audio=``, ``text=``, ``like=`` (a picture), ``imu=``, ``depth=``, ``thermal=``, ``video=``, each
                 one input or a list, every one of them a prompt; ``mixed=``, ``labels=``, ``route=``,
                 ``sampling_rate=`` as of :meth:`ClassPrompter.class_embeddings`.
@@ -158,12 +191,11 @@ class ImageBindDetectionPipeline:
         Raises:
             InputError: no prompt, or something cannot be read.
         """
-        if "like" in prompts:
-            prompts["image"] = prompts.pop("like")
         wanted = self.prompts(**prompts)  # a wrong prompt is found out before the picture is looked at
-        return self.find(
-            self.encode_image(image), wanted, threshold=threshold, max_detections=max_detections, masks=masks
-        )
+        encoded = self.encode_images(image if isinstance(image, list) else [image], batch_size=batch_size)
+        options = {"threshold": threshold, "max_detections": max_detections, "masks": masks}
+        found = [self.find(one, wanted, **options) for one in encoded]
+        return found if isinstance(image, list) else found[0]
 
     def listen(
         self,

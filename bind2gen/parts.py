@@ -54,7 +54,7 @@ def join_parts(
     if processor is None and its_own:
         processor = getattr(host, "processor", None) or load_processor(place)
     adapter = _of_host(adapter, own) if adapter is not None else own if its_own else None
-    unclip.check_host(host, adapter.width if adapter is not None else imagebind.config.embed_dim)
+    unclip.check_host(host, (adapter or imagebind).config.embed_dim)
     return {
         "imagebind": imagebind,
         "processor": processor or load_processor(imagebind),
@@ -101,9 +101,8 @@ def fitting_adapter(
         return own
     place = source.name_or_path if isinstance(source, ImageBindModel) else source
     found = saved_adapter(place) if str(place) else None
-    # One with anchors or a map to a host is another host's.
-    of_a_host = found is not None and (found.config.num_anchors or found.config.host_dim)
-    if found is None or of_a_host or (found.config.encoder and not found.fits(encoder)):
+    # One with anchors is another host's.
+    if found is None or found.config.num_anchors or (found.config.encoder and not found.fits(encoder)):
         found = EmbeddingAdapter(encoder.config.embed_dim)
     found.register_to_config(**dict.fromkeys(OF_THE_HOST))
     return _of_host(found, own)

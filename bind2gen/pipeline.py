@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import PIL.Image
 import torch
 from diffusers import AutoencoderKL, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
@@ -22,8 +21,8 @@ from .arithmetic import match_norm, normalize
 from .errors import ShapeError
 from .hosts import unclip, unclip_steps
 from .hosts.arguments import check_generator, check_inputs, check_numbers, check_scheduler, check_words
+from .hosts.feature_autoencoder import FeatureAutoencoder
 from .hosts.packaged import PackagedPipelineMixin
-from .hosts.patch_autoencoder import PatchAutoencoder
 from .imagebind.embedding import embed_inputs
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
@@ -36,11 +35,11 @@ class ImageBindPipelineOutput(BaseOutput):
 
     Attributes:
         images: pictures, input by input, ``num_images_per_prompt`` of each.
-        image_embeds: (B, H) float32 conditioning vectors that were used, of the host's length.
+        image_embeds: (B, D) float32 conditioning vectors that were used, of the host's length.
         embeds: modality -> (B or 1, D) unit-norm ImageBind embeddings of what was given.
     """
 
-    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
+    images: list[PIL.Image.Image] | Any  # an array or tensor where ``output_type`` asks for one
     image_embeds: torch.Tensor
     embeds: dict[str, torch.Tensor]
 
@@ -58,8 +57,7 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         guidance_scale, guidance_rescale: defaults of a call, which become the adapter's; default is what it has.
 
     Raises:
-        HostError: the adapter takes embeddings of another width than the encoder makes, or leads to another width than
-            the host takes.
+        HostError: encoder, adapter and host are of different widths.
         InputError: the processor makes inputs of other sizes than the encoder takes.
     """
 
@@ -79,7 +77,7 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         text_encoder: CLIPTextModel,
         unet: UNet2DConditionModel,
         scheduler: KarrasDiffusionSchedulers,
-        vae: AutoencoderKL | PatchAutoencoder,
+        vae: AutoencoderKL | FeatureAutoencoder,
         image_encoder: CLIPVisionModelWithProjection | None = None,
         feature_extractor: CLIPImageProcessor | None = None,
         guidance_scale: float | None = None,
@@ -100,7 +98,7 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         self.register_modules(imagebind=imagebind, processor=processor, adapter=adapter)
         processor.check(imagebind.config)
         adapter.claim(imagebind)
-        unclip.check_host(self, adapter.width)
+        unclip.check_host(self, adapter.config.embed_dim)
 
     @classmethod
     def from_host(
@@ -156,10 +154,9 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         )  # fmt: skip
 
     def condition(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float] | None = None) -> torch.Tensor:
-        """Unit-norm embeddings by modality, (B, D) -> (B, H) conditioning vectors of the host's length.
+        """Unit-norm embeddings by modality, (B, D) -> (B, D) conditioning vectors of the host's length.
 
-        Shift over the modality gap, on to the host's space where that is another one, weighted blend, unit norm, host
-        norm. A single item is shared by a batch.
+        Shift over the modality gap, weighted blend, unit norm, host norm. A single item is shared by a batch.
 
         Raises:
             ShapeError: batches of different sizes.
@@ -173,7 +170,7 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         return match_norm(self.adapter(spread, weights), unclip.host_norm(self))
 
     def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:
-        wanted, is_tensor = self.adapter.width, isinstance(image_embeds, torch.Tensor)
+        wanted, is_tensor = self.adapter.config.embed_dim, isinstance(image_embeds, torch.Tensor)
         if not is_tensor or image_embeds.ndim != 2 or image_embeds.shape[1] != wanted or not len(image_embeds):
             came = tuple(image_embeds.shape) if is_tensor else type(image_embeds).__name__
             raise ShapeError(f"image_embeds: wanted a tensor (B, {wanted}), got {came}")
@@ -213,7 +210,7 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
         clip_skip: int | None = None,
-    ) -> ImageBindPipelineOutput | tuple:
+    ) -> ImageBindPipelineOutput | Any:  # a tuple where ``return_dict`` is False
         """Make pictures of what is heard, seen or said. Calls from several threads wait for one another.
 
         Args:
@@ -221,9 +218,9 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
                 one is shared by the batch. ``text`` goes through ImageBind; ``prompt`` is the host's own text input.
             weights: modality -> weight in the blend; 1 where not named; 0 leaves a modality out, negative subtracts.
             sampling_rate: Hz, of sounds given as arrays without a rate.
-            image_embeds: (B, H) conditioning instead of inputs: any direction of the host's space, as of
+            image_embeds: (B, D) conditioning instead of inputs: any direction of the host's space, as of
                 :meth:`condition`, scaled to the host's length unless ``rescale_embeds`` is False.
-            prompt, negative_prompt: one, or one for each input.
+            prompt, negative_prompt: one, or one for each input. The bundled model reads none, and a warning says so.
             height, width: pixels; default is what the host was trained on.
             noise_level: 0..999, noise on the embedding: more variety, less likeness.
             guidance_scale: 1 or less switches guidance off; default is the pipeline's own (10 for Stable unCLIP).
@@ -236,7 +233,8 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
             callback_on_step_end: ``(pipe, step, timestep, tensors) -> tensors or None`` after each step, or one of
                 ``diffusers.callbacks``. It may set ``pipe._guidance_scale`` (0 goes on without guidance) and
                 ``pipe._interrupt = True`` (to stop), but not call the pipeline.
-            callback_on_step_end_tensor_inputs: which of ``latents``, ``prompt_embeds``, ``class_labels`` it gets.
+            callback_on_step_end_tensor_inputs: which of ``latents``, ``prompt_embeds``, ``class_labels`` it gets, and
+                ``pred_original_sample``: the finished latents as this step expects them, for previews.
             clip_skip: layers left out at the end of the text encoder, for ``prompt``.
 
         Returns:

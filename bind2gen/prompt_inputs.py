@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from .errors import Bind2GenWarning, EmptyInputError, InputError, ModalityError
-from .imagebind.embedding import PROCESSOR_KEYS, embed_inputs
+from .imagebind.embedding import embed_inputs
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
+from .modality import MODALITIES
 from .null_sounds import null_sounds
 from .sounds import SAMPLE_RATE
 from .vocabulary import Vocabulary
@@ -50,8 +51,8 @@ class MixedPrompt:
     def __post_init__(self) -> None:
         if not self.wanted:
             raise InputError("MixedPrompt: wanted at least one input that is meant, got none")
-        if unknown := (set(self.wanted) | set(self.unwanted)) - set(PROCESSOR_KEYS):
-            raise ModalityError(f"MixedPrompt: unknown {sorted(unknown)}; known are {', '.join(PROCESSOR_KEYS)}")
+        if unknown := (set(self.wanted) | set(self.unwanted)) - set(MODALITIES):
+            raise ModalityError(f"MixedPrompt: unknown {sorted(unknown)}; known are {', '.join(MODALITIES)}")
         if unknown := set(self.weights) - set(self.wanted):
             raise ModalityError(f"MixedPrompt: weights for {sorted(unknown)}, but only {', '.join(self.wanted)} wanted")
         numbers = [("amount", self.amount), *((f"the weight of {name}", value) for name, value in self.weights.items())]

@@ -13,7 +13,7 @@ from bind2gen.bundled import example_sounds
 from bind2gen.sounds import concept_of
 from bind2gen.studio import DetectionStudio, Progress, Spotting
 from bind2gen.studio.detecting import FLOOR
-from bind2gen.studio.files import VisitorFiles
+from bind2gen.studio.files import VisitorFiles, file_name
 from bind2gen.studio.scenes import read_scenes
 
 from . import api, parts
@@ -50,19 +50,19 @@ def add(studio: DetectionStudio, kept: VisitorFiles) -> None:
                 info="boxes that score less are hidden at once; nothing is computed again",
             )  # fmt: skip
             legend = gr.HTML(padding=False, elem_id="legend")
-            status = gr.HTML(parts.said(START), padding=False, elem_id="detect-status")
+            status = parts.status(START, "detect-status")
             file = gr.Image(visible=False, label="picture", type="filepath")
             details = gr.JSON(visible=False, label="details")
     finding = gr.State(None, time_to_live=KEPT)
-    event = find.click(
-        _find(studio, kept), [picture, first, *more, words, threshold], [file, details, stage, legend, status, finding],
-        api_name="detect", concurrency_id=parts.QUEUE, show_progress="minimal", show_progress_on=[status],
+    parts.on_go(
+        find, [words], ["boxes"], fn=_find(studio, kept), inputs=[picture, first, *more, words, threshold],
+        outputs=[file, details, stage, legend, status, finding], api_name="detect",
     )  # fmt: skip
     threshold.input(
         _move(studio), [threshold, finding], [details, stage, legend, status], api_name="detect_threshold",
         concurrency_id=QUICK, concurrency_limit=4, show_progress="hidden", trigger_mode="always_last",
     )  # fmt: skip
-    parts.stopping(studio, stop, event, status, "stop_detect")
+    parts.stopping(studio, stop, status, "stop_detect")
 
 
 def calls() -> api.Calls:
@@ -107,7 +107,7 @@ def _find(studio: DetectionStudio, kept: VisitorFiles) -> Any:
                     yield *[gr.skip()] * 4, parts.progress(item), gr.skip()
                 else:
                     item = item if threshold is None else item.at(threshold)
-                    path = kept.save(item.draw(), visitor=visitor)
+                    path = kept.save(item.draw(), _name(item, ".png"), visitor=visitor, about=_about(item))
                     yield path, *_shown(item, parts.address(path), fresh=True), item
         if failed:
             yield *[gr.skip()] * 4, parts.alert(failed[0]), gr.skip()
@@ -123,28 +123,38 @@ def _move(studio: DetectionStudio) -> Any:
             return gr.skip(), gr.skip(), gr.skip(), parts.said(START)
         with parts.shown_errors() as failed:
             moved = finding.at(threshold)
-            return _shown(moved, parts.preview(moved.draw(), largest=studio.limits.shown), fresh=False)
+            drawn = parts.embedded(moved.draw(), largest=studio.limits.shown, about=_about(moved))
+            return _shown(moved, drawn, fresh=False)
         raise failed[0]
 
     return detect_threshold
 
 
-def _shown(item: Spotting, source: str, *, fresh: bool) -> tuple[Any, ...]:
-    """Values of details, stage, legend and status."""
-    boxes = item.boxes()
+def _about(item: Spotting) -> dict[str, Any]:
+    """What is told of a finding, and written into its picture."""
     prompts = [
         {"label": prompt.label, "kind": prompt.kind, "nearest": prompt.nearest, "colour": colour, "boxes": count}
         for prompt, colour, count in item.legend()
     ]
-    details = {
-        "threshold": item.threshold, "boxes": boxes, "prompts": prompts, "size": item.size,
-        "notes": item.notes, "seconds": round(item.seconds, 3),
-    }  # fmt: skip
-    caption = f"{len(boxes)} box{'' if len(boxes) == 1 else 'es'} above {item.threshold:.2f}"
-    words = "" if boxes else "Nothing in the picture " + _matches(item)
+    return {"threshold": item.threshold, "boxes": item.boxes(), "prompts": prompts, "size": item.size}
+
+
+def _name(item: Spotting, suffix: str) -> str:
+    """Of the picture's file: what was looked for, sounds by what they were heard as."""
+    found = (next(iter(one.nearest), one.label) if one.kind == "audio" else one.label for one in item.prompts)
+    return file_name(*found, f"above {item.threshold:.2f}", suffix=suffix)
+
+
+def _shown(item: Spotting, source: str, *, fresh: bool) -> tuple[Any, ...]:
+    """Values of details, stage, legend and status."""
+    details = {**_about(item), "notes": item.notes, "seconds": round(item.seconds, 3)}
+    count = len(details["boxes"])
+    caption = f"{count} box{'' if count == 1 else 'es'} above {item.threshold:.2f}"
+    words = "" if count else "Nothing in the picture " + _matches(item)
     took = f"Done in {item.seconds:.1f} s." if fresh else f"{caption}."
     notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in item.notes)
-    return details, parts.stage([(source, caption)]), _legend(item), parts.said(f"{took} {words}".strip(), notes)
+    stage = parts.stage([parts.figure(source, caption, name=_name(item, ".png" if fresh else ".webp"))])
+    return details, stage, _legend(item), parts.said(f"{took} {words}".strip(), notes)
 
 
 def _matches(item: Spotting) -> str:

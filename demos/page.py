@@ -46,6 +46,10 @@ def build(studios: Mapping[str, Studio | DetectionStudio], files: VisitorFiles) 
                 for name, studio in studios.items():
                     with gr.Tab(DEMOS[name].TITLE, id=name):
                         DEMOS[name].add(studio, files)
+    for block in blocks.blocks.values():
+        if isinstance(block, gr.Slider | gr.Number | gr.Dropdown):
+            # As it comes: the studio refuses values in its own words, Gradio writes a traceback into the log.
+            block.preprocess = lambda payload: payload
     api.describe(blocks, {path: call for name in studios for path, call in DEMOS[name].calls().items()})
     files.keep_present()
     # Who comes next is settled by the studio's worker, which is fair; Gradio's own queue is not.
@@ -62,13 +66,17 @@ def theme() -> gr.themes.Base:
         "block_title_background_fill": "transparent", "block_title_text_color": "*neutral_600",
         "button_primary_background_fill": "*primary_700", "button_primary_background_fill_hover": "*primary_800",
         "color_accent": "*primary_700", "link_text_color": "*primary_700",
+        "body_text_color_subdued": "*neutral_600", "block_info_text_color": "*neutral_600",
+        "input_placeholder_color": "*neutral_500",
     }  # fmt: skip
     dark = {
         "block_label_background_fill_dark": "*block_background_fill", "block_label_text_color_dark": "*neutral_300",
         "block_title_background_fill_dark": "transparent", "block_title_text_color_dark": "*neutral_300",
         "button_primary_background_fill_dark": "*primary_700",
         "button_primary_background_fill_hover_dark": "*primary_800",
-        "link_text_color_dark": "*primary_300",
+        "button_secondary_background_fill_hover_dark": "*neutral_600", "link_text_color_dark": "*primary_300",
+        "body_text_color_subdued_dark": "*neutral_300", "block_info_text_color_dark": "*neutral_300",
+        "input_placeholder_color_dark": "*neutral_300",
     }  # fmt: skip
     return look.set(
         **plain, **dark, block_title_padding="0", block_label_padding="*spacing_sm *spacing_md",
@@ -85,6 +93,7 @@ def launch(
     port: int | None,
     share: bool = False,
     proxies: str = "",
+    root_path: str = "",
     jobs_each: int = JOBS_EACH,
 ) -> str:
     """Serve the page in a thread and return its address.
@@ -93,6 +102,7 @@ def launch(
         files: as of :func:`build`; they are swept as long as the page is served.
         megabytes: of one upload at most.
         proxies: addresses and networks, with commas, whose X-Forwarded-For tells who a visitor is.
+        root_path: where a proxy serves the page, such as ``/tools/b2g``; all addresses in it begin there.
         jobs_each: that one address may have at a time.
 
     Raises:
@@ -104,6 +114,7 @@ def launch(
         server_name=host,
         server_port=port,
         share=share,
+        root_path=root_path,
         prevent_thread_lock=True,
         quiet=True,
         inbrowser=False,
@@ -121,6 +132,7 @@ def launch(
         mcp_server=False,
         theme=theme(),
         css_paths=parts.STYLE,
+        head=f"<script>{parts.SCRIPT.read_text(encoding='utf-8')}</script>",
         _frontend=False,  # do not ask for the page now: on a busy machine Gradio gives up after 3 s
     )
     return shared or url

@@ -7,7 +7,7 @@ import html
 import io
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from PIL.Image import Image
 
 from bind2gen.bundled import example_sounds
 from bind2gen.errors import Bind2GenError
+from bind2gen.picture_files import enlarged, exif_text
 from bind2gen.sounds import concept_of
 from bind2gen.studio import DetectionStudio, Limits, Progress, Studio
 
@@ -29,6 +30,7 @@ QUEUE = "model"  # events that use the model run one at a time
 RANDOM_SEEDS = 1_000_000
 TOAST = 15  # s that an error stays
 PREVIEW = 512  # pixels, longer side
+LEAST_SAVED = 512  # pixels, longer side
 
 
 @contextmanager
@@ -53,11 +55,6 @@ def _toast(message: str) -> gr.Error:
     return gr.Error(html.escape(message, quote=False), duration=TOAST, print_exception=False)
 
 
-def alert(error: gr.Error) -> str:
-    """An error as a line of status, which stays when the toast has gone."""
-    return f'<div class="b2g-status" role="alert"><span>{error.message}</span></div>'
-
-
 def session(request: gr.Request | None) -> str:
     """Whose click it was: one for each open page or client."""
     return (request.session_hash if request else None) or ""
@@ -76,13 +73,23 @@ def sound(label: str, *, value: str | None = None) -> gr.Audio:
     return uploads_only(
         gr.Audio(
             value, label=label, sources=["upload", "microphone"], type="filepath", editable=False, interactive=True,
+            elem_classes="b2g-sound",
             buttons=[],
         )
     )  # fmt: skip
 
 
 def picture(label: str) -> gr.Image:
-    return uploads_only(gr.Image(label=label, sources=["upload", "clipboard"], type="filepath", height=200, buttons=[]))
+    return uploads_only(
+        gr.Image(
+            label=label,
+            sources=["upload", "clipboard"],
+            type="filepath",
+            height=200,
+            buttons=[],
+            elem_classes="b2g-picture",
+        )
+    )
 
 
 def file(label: str, kinds: list[str]) -> gr.File:
@@ -95,14 +102,25 @@ def example_labels() -> tuple[list[str], list[str]]:
     return [str(path) for path in sounds.values()], [concept_of(name) for name in sounds]
 
 
-def sound_examples(target: gr.Audio) -> None:
-    """One button for each bundled sound, which lays it into ``target``."""
+def sound_examples(audio: gr.Audio, text: gr.Textbox) -> None:
+    """One button for each bundled sound, which takes the place of words."""
     files, names = example_labels()
     if files:
         gr.Examples(
-            [[path] for path in files], [target], example_labels=names, label="Example sounds, synthesised",
-            examples_per_page=len(files), api_visibility="private", elem_id=f"examples-{target._id}",
+            [[path, ""] for path in files], [audio, text], example_labels=names, label="Example sounds, synthesised",
+            examples_per_page=len(files), api_visibility="private", elem_id="example-sounds",
         )  # fmt: skip
+
+
+def kind_examples(kinds: Sequence[str], audio: gr.Audio, text: gr.Textbox) -> None:
+    """One button for each thing that the model draws, which takes the place of a sound."""
+    if kinds:
+        names = gr.Examples(
+            [[kind] for kind in kinds], [text], label=f"It draws these {len(kinds)} things; draw one by its name",
+            examples_per_page=len(kinds), api_visibility="private", elem_id="kinds",
+        )  # fmt: skip
+        # Not by a column of nothing, which Gradio leaves out.
+        names.dataset.click(lambda: None, None, audio, api_visibility="private", queue=False)
 
 
 def settings(studio: Studio) -> tuple[gr.Number, gr.Slider, gr.Slider]:
@@ -121,22 +139,45 @@ def settings(studio: Studio) -> tuple[gr.Number, gr.Slider, gr.Slider]:
 
 def buttons(draw: str) -> tuple[gr.Button, gr.Button]:
     """The main button, and one that stops."""
-    with gr.Row(elem_classes="b2g-buttons"):
+    with gr.Row(elem_classes="b2g-buttons", elem_id=f"buttons-{draw.lower()}"):
         go = gr.Button(draw, variant="primary", scale=3, min_width=140)
         stop = gr.Button("Stop", variant="secondary", scale=1, min_width=80)
     return go, stop
 
 
-def stopping(studio: Studio | DetectionStudio, stop: gr.Button, event: Any, status: gr.HTML, name: str) -> None:
-    """Let the button stop this visitor's work, or take it out of the queue."""
+def on_go(go: gr.Button, words: Sequence[gr.Textbox], places: Sequence[str], **event: Any) -> None:
+    """What the button starts, or Enter in one of the texts; button and result come into view.
 
-    def stopped(request: gr.Request) -> str:
-        return said("Stopped.") if studio.stop(session(request)) else said("Nothing to stop.")
+    Args:
+        places: ids of where the result appears.
+        event: of ``gr.on``. The status line says what happens, so Gradio covers nothing with its own.
+    """
+    triggers = [go.click, *(text.submit for text in words)]
+    gr.on(
+        triggers,
+        None,
+        js=f"() => bind2gen.show(...{[go.parent.elem_id, *places]})",
+        api_visibility="private",
+        queue=False,
+    )
+    gr.on(triggers, **event, concurrency_id=QUEUE, show_progress="hidden", trigger_mode="once")
 
-    stop.click(stopped, None, status, cancels=[event], queue=False, api_name=name)
+
+def stopping(studio: Studio | DetectionStudio, stop: gr.Button, line: gr.HTML, name: str) -> None:
+    """Let the button stop this visitor's work; what was working tells how far it got, or that it was in the queue."""
+
+    def stopped(request: gr.Request) -> Any:
+        return gr.skip() if studio.stop(session(request)) else said("Nothing to stop.")
+
+    stop.click(stopped, None, line, queue=False, show_progress="hidden", api_name=name)
 
 
 # ---- outputs ----
+
+
+def status(words: str, elem_id: str) -> gr.HTML:
+    """The line that says what happens: one live region for good, for screen readers only notice what changes in one."""
+    return gr.HTML(said(words), padding=False, elem_id=elem_id, js_on_load="element.setAttribute('role', 'status')")
 
 
 def to_the_end(news: Iterator[Any]) -> Iterator[Any]:
@@ -149,51 +190,62 @@ def to_the_end(news: Iterator[Any]) -> Iterator[Any]:
         yield Progress(0, 0, doing="Stopped.")
 
 
-def stage(figures: Sequence[tuple[str, str]], columns: int = 1, *, empty: str = "The picture appears here.") -> str:
-    """Pictures in a grid, as large as there is room, captions below them.
-
-    Args:
-        figures: source and caption of each; what is not captioned is a preview.
-        empty: what is said while there are none.
-    """
+def stage(figures: Sequence[str], columns: int = 1, *, empty: str = "The picture appears here.") -> str:
+    """Figures in a grid, as large as there is room, or what is said while there are none."""
     if not figures:
         return f'<div class="b2g-stage b2g-empty"><p>{html.escape(empty)}</p></div>'
-    return grid([figure(source, caption) for source, caption in figures], columns)
-
-
-def grid(figures: Sequence[str], columns: int) -> str:
-    """Markup of figures in columns."""
     return f'<div class="b2g-stage" style="--columns: {columns}">{"".join(figures)}</div>'
 
 
-def figure(source: str, caption: str) -> str:
-    """One picture; with a caption also a link that saves it."""
-    words = html.escape(caption)
-    image = f'<img src="{html.escape(source)}" alt="{words or "preview"}">'
-    if not caption:
-        return f"<figure>{image}</figure>"
-    return f"<figure>{image}<figcaption><span>{words}</span> {_save(source, words)}</figcaption></figure>"
+def figure(source: str, caption: str, *, file: str | None = None, name: str | None = None) -> str:
+    """A picture with its caption, and a link that saves it.
+
+    Args:
+        file: what is saved, if not the picture as it is shown; ``name``: under which name, if not its own.
+    """
+    image = f'<img src="{html.escape(source)}" alt="{html.escape(caption)}">'
+    return f"<figure>{image}{_caption(caption, file or source, name)}</figure>"
+
+
+def kept(save: Callable[..., str], picture: Image, caption: str, name: str) -> tuple[tuple[str, str], str]:
+    """Keep a picture; its file and caption, and the figure, whose link saves it large enough to be looked at."""
+    file, large = save(picture, name), enlarged(picture, LEAST_SAVED)
+    saved = file if large is picture else save(large, name)
+    return (file, caption), figure(address(file), caption, file=address(saved))
 
 
 def moving(source: str, caption: str) -> str:
     """A picture that moves, with a way to put it out of sight (WCAG 2.2.2)."""
     words = html.escape(caption)
     image = f'<img src="{html.escape(source)}" alt="{words}">'
-    save = f"<figcaption><span></span> {_save(source, words)}</figcaption>"
-    return f"<figure><details open><summary>{words}</summary>{image}</details>{save}</figure>"
+    shown = f"<details open><summary>{words}</summary>{image}</details>"
+    return f"<figure>{shown}{_caption('', source, None, 'the slide, moving')}</figure>"
 
 
-def _save(source: str, words: str) -> str:
-    return f'<a href="{html.escape(source)}" download aria-label="Save the picture: {words}">Save</a>'
+def _caption(caption: str, file: str, name: str | None, what: str = "") -> str:
+    words, named = html.escape(caption), f'="{html.escape(name)}"' if name else ""
+    label = f"Save the picture: {words or what}"
+    link = f'<a href="{html.escape(file)}" download{named} aria-label="{label}">Save</a>'
+    return f"<figcaption><span>{words}</span> {link}</figcaption>"
 
 
-def preview(image: Image, *, largest: int = PREVIEW) -> str:
-    """A picture within the page itself, for those that are gone in a moment; at most ``largest`` pixels a side."""
+def preview(image: Image) -> str:
+    """A picture that is gone in a moment, without a caption."""
+    return f'<figure><img src="{embedded(image)}" alt="preview" decoding="sync"></figure>'
+
+
+def embedded(image: Image, *, largest: int = PREVIEW, about: Mapping[str, Any] | None = None) -> str:
+    """A picture within the page itself, at most ``largest`` pixels a side; ``about`` is written into it."""
     small = image.copy()
     small.thumbnail((largest, largest))
     file = io.BytesIO()
-    small.save(file, "WEBP", quality=90)
+    small.save(file, "WEBP", quality=90, exif=exif_text(about or {}))
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def embedded_file(path: Path) -> str:
+    """A WebP file within the page itself."""
+    return f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def address(path: str) -> str:
@@ -202,29 +254,33 @@ def address(path: str) -> str:
 
 
 def said(words: str, more: str = "") -> str:
-    """A line of status; screen readers speak it. ``more`` is markup."""
-    return f'<div class="b2g-status" role="status"><span>{html.escape(words)}</span>{more}</div>'
+    """A line of status. ``more`` is markup."""
+    return f'<div class="b2g-status"><span>{html.escape(words)}</span>{more}</div>'
+
+
+def alert(error: gr.Error) -> str:
+    """An error as a line of status, which stays when the toast has gone."""
+    return f'<div class="b2g-status b2g-alert"><span>{error.message}</span></div>'
 
 
 def progress(news: Progress) -> str:
-    """A bar and its number, or what is being done."""
+    """A bar and its number, or what is being done; screen readers are not told of every step."""
     if not news.steps:
         return said(news.doing)
     words = news.doing or (f"Step {news.step} of {news.steps}" if news.step else "Reading and encoding")
-    bar = f'<progress max="{news.steps}" value="{news.step}" aria-label="{news.doing or "Denoising"}"></progress>'
-    return f'<div class="b2g-status">{bar}<span>{words}</span></div>'
+    bar = f'<progress max="{news.steps}" value="{news.step}" aria-label="{news.doing or "Drawing"}"></progress>'
+    return f'<div class="b2g-status">{bar}<span aria-hidden="true">{words}</span></div>'
 
 
-def done(seconds: float, stopped: bool, notes: tuple[str, ...], explanation: str = "") -> str:
+def done(seconds: float, stopped: bool, notes: tuple[str, ...]) -> str:
     """The last line of status, and what the library assumed or repaired."""
     words = "Stopped; this is as far as it got." if stopped else f"Done in {seconds:.1f} s."
-    more = f"<p>{html.escape(explanation)}</p>" if explanation else ""
-    return said(words, more + "".join(f"<p>Note: {html.escape(note)}</p>" for note in notes))
+    return said(words, "".join(f"<p>Note: {html.escape(note)}</p>" for note in notes))
 
 
 def bounds(limits: Limits) -> str:
     """The limits in a sentence."""
-    return f"At most {limits.megabytes:g} MB a file and {limits.seconds:g} s of sound."
+    return f"At most {limits.megabytes:g} MB a file; of a sound the first {limits.seconds:g} s are heard."
 
 
-STYLE = Path(__file__).with_name("style.css")
+STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "page.js"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from bind2gen.adapter import EmbeddingAdapter
+from bind2gen.bundled import bundled_path
 from bind2gen.imagebind.config import TINY, ImageBindConfig
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
@@ -98,6 +100,13 @@ def build_pipeline() -> ImageBindUnCLIPPipeline:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+@pytest.fixture(scope="session")
+def bundled_side() -> int:
+    """Pixels of a side of the bundled model's pictures, as its files say."""
+    unet, vae = (json.loads((bundled_path() / part / "config.json").read_text()) for part in ("unet", "vae"))
+    return unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
 
 
 @pytest.fixture(scope="session")

@@ -116,8 +116,48 @@ def test_mapped_embeddings_are_drawn_to_the_anchors_and_others_are_not(means, tm
     softer = EmbeddingAdapter.from_means(means, maps=maps, anchors=(keys, anchors), anchor_temperature=1.0)
     assert (softer({"audio": near_second})[:, 6] < 0.9).all()  # a mean of all three
     assert torch.allclose(adapter({"text": near_second}), plain({"text": near_second}), atol=1e-6)
+    words = EmbeddingAdapter.from_means(means, maps=maps, anchors=(keys, anchors), near_anchors=["text"])
+    said = near_second - means["audio"] + means["text"]
+    assert (words({"text": said})[:, 6] > 0.99).all() and torch.equal(words({"audio": said}), plain({"audio": said}))
     adapter.save_pretrained(tmp_path)
     assert torch.allclose(EmbeddingAdapter.from_pretrained(tmp_path)({"audio": near_second}), moved, atol=1e-6)
+
+
+def test_what_is_heard_beside_the_kind_is_kept_by_its_share(means, tmp_path):
+    """Two sounds of one kind are then conditioned differently, and no kind is mistaken for another."""
+    kinds, maps = torch.eye(8)[:3], {"audio": torch.eye(8)}
+    barks = normalize(torch.eye(8)[1] + 0.4 * unit(5, 6, 8))
+    heard = barks - means["image"] + means["audio"]  # so that it is moved there again
+    made = {}
+    for share in (0.0, 0.5, 1.0):
+        adapter = EmbeddingAdapter.from_means(means, maps=maps, anchors=(kinds, kinds), anchor_residual=share)
+        made[share] = adapter({"audio": heard})
+        adapter.save_pretrained(tmp_path)
+        assert torch.equal(EmbeddingAdapter.from_pretrained(tmp_path)({"audio": heard}), made[share])
+    assert torch.allclose(made[0.0], torch.eye(8)[1].expand(6, 8), atol=1e-3)  # all alike
+    assert torch.allclose(made[1.0], barks, atol=1e-6)
+    assert torch.allclose(made[0.5], normalize(made[0.0] + barks), atol=1e-3)
+    assert (made[0.5] @ kinds.T).argmax(1).eq(1).all()
+    words = EmbeddingAdapter.from_means(means, anchors=(kinds, kinds), near_anchors=["text"], anchor_residual=1.0)
+    said = words({"text": barks - means["image"] + means["text"]})  # without a map, what is left is not what was meant
+    assert torch.allclose(said, made[0.0], atol=1e-3)
+    far, half = (torch.pdist(made[share]).mean() for share in (1.0, 0.5))
+    assert 0.3 * far < half < 0.7 * far
+
+
+def test_anchors_with_names_say_what_is_drawn(means, tmp_path):
+    keys, parts = torch.eye(8)[:3], {"maps": {"audio": torch.eye(8)}}
+    adapter = EmbeddingAdapter.from_means(means, **parts, anchors=(keys, keys), anchor_names=["ant", "bee", "cat"])
+    adapter.save_pretrained(tmp_path)
+    adapter = EmbeddingAdapter.from_pretrained(tmp_path)
+    sounds = (
+        5 * keys[[2, 0]] + adapter.means[adapter.known.index("audio")] - adapter.means[adapter.known.index("image")]
+    )
+    assert adapter.drawn_as("audio", sounds) == ["cat", "ant"]
+    assert adapter.drawn_as("image", keys) is None  # pictures go in as they are
+    assert EmbeddingAdapter.from_means(means, **parts, anchors=(keys, keys)).drawn_as("audio", keys) is None
+    with pytest.raises(InputError, match="a name of each of 3 anchors, got 1"):
+        EmbeddingAdapter.from_means(means, **parts, anchors=(keys, keys), anchor_names=["ant"])
 
 
 def test_anchors_of_another_width_are_refused(means):
@@ -125,32 +165,3 @@ def test_anchors_of_another_width_are_refused(means):
         EmbeddingAdapter.from_means(means, anchors=(torch.eye(4), torch.eye(4)))
     with pytest.raises(ShapeError, match="anchors"):
         EmbeddingAdapter.from_means(means, anchors=(torch.eye(8)[:2], torch.eye(8)))
-
-
-def test_a_host_of_another_space_is_reached_by_its_map_and_what_was_understood_stays(means, tmp_path):
-    """Of another width, too; anchors have their keys in the encoder's space and their values in the host's."""
-    to_host = (torch.randn(8, 5, generator=torch.Generator().manual_seed(1)), unit(2, 5))
-    maps, anchors = {"audio": torch.eye(8)}, (torch.eye(8)[:2], torch.eye(5)[3:])
-    adapter = EmbeddingAdapter.from_means(means, maps=maps, anchors=anchors, host=to_host)
-    plain = EmbeddingAdapter.from_means(means, maps=maps)
-    photos, sounds = unit(5, 3, 8), normalize(torch.eye(8)[[1, 0, 1]] - means["image"] + means["audio"])
-    assert (adapter.width, plain.width) == (5, 8)
-    drawn = adapter({"image": photos})
-    assert torch.allclose(drawn, normalize(photos @ to_host[0] + to_host[1]), atol=1e-6)
-    assert torch.allclose(adapter({"text": photos}), normalize(plain({"text": photos}) @ to_host[0] + to_host[1]))
-    assert torch.allclose(adapter({"audio": sounds}), torch.eye(5)[[4, 3, 4]], atol=1e-4)
-    both = {"image": photos, "audio": sounds}
-    assert torch.allclose(adapter(both), blend([drawn, adapter({"audio": sounds})], [1, 1]), atol=1e-6)
-    assert torch.allclose(adapter(both, anchored=False), plain(both), atol=1e-6)
-    adapter.save_pretrained(tmp_path)
-    assert torch.allclose(EmbeddingAdapter.from_pretrained(tmp_path)(both), adapter(both), atol=1e-6)
-
-
-def test_a_map_to_the_host_that_does_not_fit_is_refused(means):
-    for host in ((torch.eye(8), torch.zeros(5)), (torch.eye(7, 5), torch.zeros(5))):
-        with pytest.raises(ShapeError, match=r"map to the host \(8, H\) and \(H,\), got"):
-            EmbeddingAdapter.from_means(means, host=host)
-    with pytest.raises(NonFiniteError):
-        EmbeddingAdapter.from_means(means, host=(torch.eye(8), torch.full((8,), torch.inf)))
-    with pytest.raises(ShapeError, match=r"anchors \(2, 8\) and \(2, 5\), got"):
-        EmbeddingAdapter.from_means(means, anchors=(torch.eye(8)[:2],) * 2, host=(torch.eye(8, 5), torch.zeros(5)))

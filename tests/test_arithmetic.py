@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 import pytest
 import torch
 
@@ -74,3 +77,23 @@ def test_match_norm_sets_the_length_and_keeps_the_direction():
 def test_bad_arguments_are_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_arrays_give_what_tensors_give():
+    a, b = unit(0, 4, 16), unit(1, 4, 16)
+    for call in (
+        lambda x, y: blend([x, y], [0.3, 0.7]),
+        lambda x, y: slerp(x, y, 0.25),
+        subtract,
+        lambda x, y: gap_shift(x, y.mean(0), x.mean(0)),
+        lambda x, y: match_norm(x[0], 3.0),
+    ):
+        assert torch.equal(call(a.numpy(), b.numpy()), call(a, b))
+    frozen = a.numpy().copy()
+    frozen.flags.writeable = False  # as np.load gives with mmap_mode="r"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(normalize(frozen[::-1]), normalize(a.flip(0)))
+    assert torch.equal(normalize(np.array([[3, 4]])), torch.tensor([[0.6, 0.8]]))
+    with pytest.raises(ShapeError, match="a tensor or an array .*, got list"):
+        normalize([[1.0, 0.0]])

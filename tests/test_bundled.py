@@ -15,15 +15,17 @@ from torchvision.ops import box_iou
 
 from bind2gen.bundled import bundled_path, example_sounds
 from bind2gen.calibration import Calibration
-from bind2gen.detection import ImageBindDetectionPipeline
+from bind2gen.detection import DETECTOR_PART, ImageBindDetectionPipeline
 from bind2gen.errors import Bind2GenWarning, HostError
 from bind2gen.hosts import unclip
-from bind2gen.hosts.arguments import DRAWING
+from bind2gen.hosts.arguments import DRAWING, LARGEST_NOISE
 from bind2gen.modality import TOWERS
 from bind2gen.null_sounds import null_sounds
 from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.preprocess import depth
-from bind2gen.sounds import SAMPLE_RATE
+from bind2gen.sounds import SAMPLE_RATE, synthesise
+from bind2gen.studio.understood import Understanding
+from bind2gen.studio.words import words_of
 from bind2gen.train.mini_recipe import JUDGED
 from bind2gen.train.raycast import view_of
 
@@ -47,7 +49,9 @@ def class_embeds(pipe) -> torch.Tensor:
 
 def test_all_weights_together_fit_the_size_limit():
     weights = [path for path in bundled_path("mini").rglob("*") if path.suffix in (".safetensors", ".npz")]
-    assert len(weights) >= 6 and sum(path.stat().st_size for path in weights) <= 85 * MEGABYTE  # a wheel may have 100
+    assert (
+        len(weights) >= 6 and sum(path.stat().st_size for path in weights) <= 105 * MEGABYTE
+    )  # compressed, in a wheel, by a tenth less: it may have 100
 
 
 def test_there_are_example_sounds_and_a_dog_among_them():
@@ -67,16 +71,35 @@ def test_the_conditioning_has_the_length_of_the_hosts_training_data(pipe):
     assert unclip.host_norm(pipe) == pytest.approx(16.0, rel=0.02)  # the UNet was trained on vectors of sqrt(256)
 
 
-def test_pictures_are_not_blank_and_follow_sound_and_seed(pipe):
+def test_pictures_are_not_blank_and_follow_sound_and_seed(pipe, bundled_side):
     def draw(name: str, seed: int) -> np.ndarray:
         generator = torch.Generator().manual_seed(seed)
         return np.asarray(pipe(audio=str(example_sounds()[name]), generator=generator).images[0], dtype=float)
 
     dog, again, other_seed = draw("dog", 0), draw("dog", 0), draw("dog", 1)
     other_sound = draw(next(name for name in EXAMPLES if name != "dog"), 0)
-    assert dog.shape == (64, 64, 3) and dog.std() > 10
+    assert dog.shape == (bundled_side, bundled_side, 3) and dog.std() > 10
     assert np.array_equal(dog, again)
     assert abs(dog - other_seed).mean() > 5 and abs(dog - other_sound).mean() > 5
+
+
+def test_two_recordings_of_one_kind_become_two_pictures_of_one_seed(pipe):
+    embeds = pipe.embed(audio=[(synthesise("dog", seed=seed), SAMPLE_RATE) for seed in range(8)])["audio"]
+    heard = [i for i, kind in enumerate(pipe.adapter.drawn_as("audio", embeds)) if kind == "dog"]
+    two = pipe.condition({"audio": embeds[heard[:2]]})
+    generators = [torch.Generator().manual_seed(0) for _ in two]
+    drawn = pipe(image_embeds=two, num_inference_steps=6, generator=generators, output_type="np").images
+    assert abs(drawn[0] - drawn[1]).mean() > 0.02  # of 1; where the anchor is all that is kept they are the same
+
+
+def test_every_kind_that_is_drawn_is_known_by_its_name_and_others_are_doubted(pipe):
+    names = words_of(bundled_path("mini") / "imagebind")
+    understanding = Understanding.where_known(pipe, bundled_path("mini") / DETECTOR_PART, names)
+    kinds = pipe.adapter.config.anchor_names
+    found = understanding(pipe.embed(text=[f"a {kind}" for kind in kinds]))["text"]
+    assert [(item["name"], item["drawn"], item["doubt"]) for item in found] == [(kind, kind, "") for kind in kinds]
+    found = understanding(pipe.embed(text=["a drone", "a unicorn", "a person"]))["text"]
+    assert [item["doubt"] for item in found] == ["not drawn", "unknown", "unknown"]
 
 
 def test_the_shift_over_the_gap_brings_sounds_nearer_to_pictures(pipe):
@@ -114,7 +137,10 @@ def test_a_compatible_scheduler_draws_what_was_heard_or_is_refused(pipe, class_e
     steps = 10 // getattr(pipe.scheduler, "order", 1)  # of second order, each is two
     call = {"image_embeds": torch.cat(list(conditions.values())), "num_inference_steps": steps, "output_type": "np"}
     call["generator"] = [torch.Generator().manual_seed(seed) for seed in range(len(conditions))]
-    if not hasattr(pipe.scheduler, "alphas_cumprod"):
+    expected = []
+    call["callback_on_step_end"] = lambda pipe, step, t, tensors: expected.append(tensors["pred_original_sample"])
+    call["callback_on_step_end_tensor_inputs"] = ["pred_original_sample"]
+    if not hasattr(pipe.scheduler, "alphas_cumprod") or float(pipe.scheduler.init_noise_sigma) > LARGEST_NOISE:
         with pytest.raises(HostError, match=f"{name}.*wanted one of.*DDIMScheduler"):
             pipe(**call)
         return
@@ -125,6 +151,9 @@ def test_a_compatible_scheduler_draws_what_was_heard_or_is_refused(pipe, class_e
     assert drawn.reshape(len(drawn), -1).std(1).mean() > 0.12
     seen = pipe.embed(image=[Image.fromarray((255 * picture).round().astype(np.uint8)) for picture in drawn])["image"]
     assert [JUDGED[k] for k in (seen @ class_embeds.T).argmax(1)] == list(conditions)
+    preview = unclip.decode(pipe, expected[len(expected) * 2 // 3 - 1], "np")
+    for early, late in zip(preview, drawn, strict=True):  # 0.64 at least, when this was written
+        assert np.corrcoef(early.ravel(), late.ravel())[0, 1] > 0.5
 
 
 def test_schedulers_that_are_named_as_drawing_are_compatible():

@@ -275,3 +275,10 @@ def test_parts_of_another_encoder_and_numbers_out_of_range_are_refused(make):
     for changes in ({"top_words": 0}, {"top_words": 1.5}, {"temperature": 0}, {"temperature": float("nan")}):
         with pytest.raises(InputError, match=next(iter(changes))):
             make(**changes)
+
+
+def test_a_misspelt_word_is_asked_about(make):
+    with pytest.warns(Bind2GenWarning, match=r"'an old clokc' \(nearest: .*; did you mean 'an old clock'\?$"):
+        make(known_text=1.1).class_embeddings(text="an old clokc")
+    with pytest.warns(Bind2GenWarning, match="boxes are of the nearest words$"):
+        make(known_text=1.1).class_embeddings(text="the dog")

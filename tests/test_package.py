@@ -15,6 +15,7 @@ from bind2gen import bundled
 from bind2gen.errors import Bind2GenError, UnreadableError
 
 ROOT = Path(__file__).parents[1]
+PICTURE, TABLES = str(ROOT / "demos" / "pictures" / "three.webp"), str(ROOT / "docs")
 HEAVY = ("torch", "transformers", "diffusers", "numpy", "PIL", "av", "soundfile", "open_clip", "accelerate")
 PUBLIC = {
     "ImageBindModel", "ImageBindConfig", "ImageBindOutput", "ImageBindProcessor", "ImageBindUnCLIPPipeline",
@@ -55,6 +56,10 @@ def test_an_unknown_name_is_an_attribute_error():
         "from bind2gen.cli import main\ntry: main(['generate', '--help'])\nexcept SystemExit: pass",
         "from bind2gen.cli import main; main(['generate', '--audio', 'missing.wav', '--out', 'x.png'])",
         "from bind2gen.cli import main; main(['embed', '--text', 'a', '--out', 'x.png'])",
+        f"from bind2gen.cli import main; main(['detect', {PICTURE!r}, '--text', 'a', 'b', '--labels', 'one'])",
+        f"from bind2gen.cli import main; main(['detect', {PICTURE!r}, '--text', 'a', '--detector', 'no.pth'])",
+        f"from bind2gen.cli import main; main(['detect', {PICTURE!r}, '--text', 'a', '--model', {TABLES!r}])",
+        "from bind2gen.cli import main; main(['fit-adapter', 'no_such_recipe'])",
     ],
 )
 def test_import_help_and_early_errors_load_no_heavy_library(statements):

@@ -105,7 +105,7 @@ def test_moving_the_threshold_hides_boxes_and_says_which_prompts_have_none(studi
     plain, drawn = (np.asarray(s.draw(), int) for s in (nothing, spotting.at(0)))
     assert plain.shape == drawn.shape and abs(plain - drawn).max() > 50
     for bad in (-0.1, 1.1, float("nan"), "0.5", None):
-        with pytest.raises(InputError, match="threshold: wanted a number in 0..1"):
+        with pytest.raises(InputError, match="threshold: wanted a number from 0 to 1"):
             spotting.at(bad)
 
 

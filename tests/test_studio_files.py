@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -11,8 +12,9 @@ import pytest
 from PIL import Image
 
 from bind2gen.errors import TooLargeError
+from bind2gen.picture_files import DESCRIPTION, enlarged, exif_text
 from bind2gen.studio import files as module
-from bind2gen.studio.files import PREFIX, SMALLEST, VisitorFiles, own_folder
+from bind2gen.studio.files import PREFIX, SMALLEST, VisitorFiles, file_name, own_folder
 
 MB = 1 << 20
 
@@ -117,3 +119,23 @@ def test_the_folder_of_a_killed_server_is_deleted_and_that_of_a_living_one_is_no
             assert (living / "photo").read_text() == "x"
         assert not folder.exists()
     assert {path.name for path in tmp_path.iterdir()} == {f"{PREFIX}link", "other"}
+
+
+def test_a_picture_is_kept_with_what_it_was_made_of_under_a_plain_name(tmp_path):
+    files = VisitorFiles(tmp_path)
+    about = {"seed": 7, "words": "Füße / 雨", "heard": {"rain": 0.5}}
+    path = files.save(Image.new("RGB", (4, 3)), file_name("Füße", "../rain  (seed 7)"), about=about)
+    assert Path(path).name == "füße-rain-seed-7.png"
+    with Image.open(path) as kept:
+        assert kept.text["seed"] == "7" and kept.text["words"] == about["words"]
+        assert json.loads(kept.text["heard"]) == about["heard"]
+        assert kept.text["Software"].startswith("bind2gen ")
+    assert file_name("/ .", suffix=".webp") == "bind2gen.webp" and len(file_name("a b " * 50)) <= 64
+
+
+def test_small_pictures_are_enlarged_by_a_whole_number_and_large_ones_stay():
+    small, large = Image.new("RGB", (64, 48)), Image.new("RGB", (600, 20))
+    assert enlarged(small, 512).size == (512, 384) and enlarged(Image.new("RGB", (100, 90)), 512).size == (600, 540)
+    assert enlarged(large, 512) is large
+    exif = json.loads(exif_text({"threshold": 0.5})[DESCRIPTION])
+    assert exif["threshold"] == 0.5

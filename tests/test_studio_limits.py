@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import soundfile
 
 from bind2gen.errors import EmptyInputError, InputError, TooLargeError, UnreadableError
 from bind2gen.preprocess.audio import AudioSettings
 from bind2gen.preprocess.depth import DepthSettings
 from bind2gen.preprocess.image import ImageSettings
 from bind2gen.preprocess.imu import ImuSettings
+from bind2gen.studio import limits
 from bind2gen.studio.limits import MAX_SEED, Limits, for_visitors, seed_of, weights_of
 
 
@@ -35,12 +38,12 @@ def test_a_file_is_refused_by_its_size_before_it_is_read(tmp_path):
 
 
 def test_decoding_is_bounded_by_the_stricter_of_limit_and_setting():
-    limits = Limits(seconds=60, motion_seconds=600, pixels=1000)
-    assert limits.settings("audio", AudioSettings()).max_seconds == 60
-    assert limits.settings("audio", AudioSettings(max_seconds=5)).max_seconds == 5
-    assert limits.settings("imu", ImuSettings()).max_seconds == 600
-    assert limits.settings("image", ImageSettings()).max_pixels == 1000
-    assert limits.settings("depth", DepthSettings()) == DepthSettings()
+    strict = Limits(seconds=60, motion_seconds=600, pixels=1000)
+    assert strict.settings("audio", AudioSettings()).max_seconds == 60
+    assert strict.settings("audio", AudioSettings(max_seconds=5)).max_seconds == 5
+    assert strict.settings("imu", ImuSettings()).max_seconds == 600
+    assert strict.settings("image", ImageSettings()).max_pixels == 1000
+    assert strict.settings("depth", DepthSettings()) == DepthSettings()
 
 
 @pytest.mark.parametrize(
@@ -56,8 +59,9 @@ def test_decoding_is_bounded_by_the_stricter_of_limit_and_setting():
 def test_numbers_hold_to_their_range(call, good, bad):
     assert {value: call(value) for value in good} == good
     for value in bad:
-        with pytest.raises(InputError, match="wanted"):
+        with pytest.raises(InputError, match="wanted") as caught:
             call(value)
+        assert ".." not in str(caught.value) and "e+" not in str(caught.value)
 
 
 def test_weights_count_for_what_is_given_only():
@@ -76,12 +80,38 @@ def test_a_long_text_is_refused_and_blanks_do_not_count():
         Limits(characters=3).text("abcd")
 
 
+def test_a_sound_of_far_too_many_channels_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_VALUES", 4000)
+    soundfile.write(tmp_path / "many.wav", np.zeros((600, 8)), 8000)
+    with pytest.raises(TooLargeError, match=r"^many\.wav: 8 channels are too many; mix them down to one or two$"):
+        Limits().sound(tmp_path / "many.wav", AudioSettings())
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
         ("a.wav: 99 s; cut it, or raise max_seconds in AudioSettings", "a.wav: 99 s; cut it"),
         ("x; shrink it, or raise max_pixels in ImageSettings and PIL.Image.MAX_IMAGE_PIXELS", "x; shrink it"),
         ("a.wav: wanted a sound", "a.wav: wanted a sound"),
+        ("d.png: all lies beyond 9 m; is the unit right (unit=)?", "d.png: all lies beyond 9 m; is the unit right?"),
+        ("d.png: multiples of eight; say encoding='sun_rgbd' if it is one", "d.png: multiples of eight"),
+        (
+            "m.csv: 700 s of motion; cut it, stream it with embed_timeline, or raise max_seconds in ImuSettings",
+            "m.csv: 700 s of motion; cut it",
+        ),
+        (
+            "m.csv: row 5 has no time; remove such rows, or give sampling_rate= in Hz",
+            "m.csv: row 5 has no time; remove such rows",
+        ),
+        (
+            "a_b.csv: no accelerometer among x_1, y_1; name them, e.g. columns={'time': 't'}",
+            "a_b.csv: no accelerometer among x_1, y_1",
+        ),
+        (
+            "m.csv: no gyroscope in it; pass (accelerometer file, gyroscope file), or missing_gyroscope='zeros' in "
+            "ImuSettings",
+            "m.csv: no gyroscope in it",
+        ),
     ],
 )
 def test_visitors_get_no_advice_for_programmers(ours, theirs):

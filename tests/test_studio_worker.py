@@ -181,12 +181,22 @@ def test_quick_work_is_done_between_the_steps_of_others_in_the_same_thread(turns
 
 
 def test_who_waits_is_told_and_who_leaves_while_waiting_is_never_begun(turns, monkeypatch):
-    monkeypatch.setattr(worker, "SIGN", 0.01)
+    monkeypatch.setattr(worker, "SOON", 0.01)
     turns.ask("before", steps=5)
     leaving = turns.worker.run(lambda report, stop: turns.done.append("left"), "leaving", steps=9)
-    assert next(leaving) == Progress(0, 1, doing="Waiting for your turn; other jobs: 2")
+    assert next(leaving) == Progress(0, 0, doing="Waiting for your turn: 2 others come first.")
     leaving.close()
     assert turns.order() == ["before"] and not turns.worker.busy
+
+
+def test_the_place_in_the_queue_is_the_one_that_comes_true(turns):
+    """Five visitors, some of them twice; small work overtakes."""
+    asked = [("a", 40, "x"), ("b", 10, "y"), ("c", 20, "x"), ("d", 5, "z"), ("e", 30, "y"), ("f", 1, "x")]
+    for name, steps, visitor in asked:
+        turns.ask(name, steps=steps, visitor=visitor)
+    places = {job.session: turns.worker._before(job) for job in turns.worker._waiting}
+    assert turns.order() == sorted(places, key=places.get)
+    assert sorted(places.values()) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_studio_counts_the_steps_of_all_pictures_and_hearing_is_quick(tiny_pipeline, monkeypatch):

@@ -6,20 +6,23 @@ Exit codes: 0 done; 1 an input, a model or the machine cannot do it; 2 the comma
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import Bind2GenError
-from . import convert, demo, detect, embed, evaluate, fit_adapter, generate, info, inspect
+from . import convert, demo, detect, embed, evaluate, fit_adapter, generate, info, inspect, train
 from .arguments import Parser, UsageError
-from .reporting import one_line, quiet_libraries
+from .reporting import FAILED, one_line, quiet_libraries
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130  # 130: what shells report for Ctrl-C
+USAGE, INTERRUPTED = 2, 130  # 130: what shells report for Ctrl-C
 DEBUG_VARIABLE = "BIND2GEN_DEBUG"
-COMMANDS = (generate, detect, embed, inspect, demo, evaluate, convert, fit_adapter, info)
+logger = logging.getLogger(__name__)
+COMMANDS = (generate, detect, embed, inspect, demo, evaluate, convert, fit_adapter, train, info)
 
 
 def build_parser() -> Parser:
@@ -54,10 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if getattr(args, "json", False) and not sys.stderr.isatty():
         args.quiet = True  # a machine reads: no bars in its log
     try:
-        with quiet_libraries():
-            args.run(args)
+        with quiet_libraries(verbose=getattr(args, "verbose", False)):
+            started = time.monotonic()
+            code = args.run(args) or 0
             sys.stdout.flush()
-        return 0
+            logger.info("done in %.1f s", time.monotonic() - started)
+        return code
     except UsageError as error:
         return _fail(args, error, USAGE)
     except Bind2GenError as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
-from typing import NoReturn
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from ..errors import Bind2GenError
+from ..suggestions import did_you_mean
 from .reporting import one_line
 
 INPUT_MODALITIES = ("audio", "image", "text", "video", "depth", "thermal", "imu")
@@ -22,14 +24,36 @@ class UsageError(Bind2GenError):
     """The command line is wrong: exit code 2."""
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults behind every option that has one and does not say so itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        nothing = not action.default and type(action.default) not in (int, float)  # 0 is something
+        if nothing or action.default == argparse.SUPPRESS or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line."""
+    """argparse whose errors are one line, with what was probably meant, and whose help shows defaults."""
 
     def __init__(self, **options: object) -> None:
-        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **options)  # type: ignore[arg-type]
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # the command's own parser knows which options are near
+            hint = did_you_mean(unknown[0].partition("=")[0], self._long_options(), "--{}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
+        if found := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
+            message += did_you_mean(found[1], re.findall(r"[\w-]+", found[2]))
         self.exit(USAGE_CODE, f"bind2gen: error: {one_line(message)} (see {self.prog} --help)\n")
+
+    def _long_options(self) -> Sequence[str]:
+        return [word[2:] for action in self._actions for word in action.option_strings if word.startswith("--")]
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -58,6 +82,13 @@ def finite(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Type of a number in 0..1."""
+    if not 0 <= (value := finite(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"wanted a number in 0..1, got {text!r}")
+    return value
+
+
 def above_zero(text: str) -> float:
     """Type of a finite number above zero."""
     if (value := finite(text)) <= 0:
@@ -75,8 +106,8 @@ def weight(text: str) -> tuple[str, float]:
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """``--audio``, ``--image`` ... ``--imu``, each with one or more inputs."""
-    group = parser.add_argument_group("inputs")
+    """``--audio``, ``--image`` ... ``--imu``, each with one or more inputs, and ``--keep-going``."""
+    group = parser.add_argument_group("inputs", "files, folders of them, or - for standard input (of --text its lines)")
     kinds = {
         "audio": "sound files, or example:NAME (see bind2gen info)",
         "image": "picture files",
@@ -89,6 +120,15 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     for name in INPUT_MODALITIES:
         metavar = "TEXT" if name == "text" else "FILE"
         group.add_argument(f"--{name}", nargs="+", action="extend", metavar=metavar, help=kinds[name])
+    add_keep_going(group)
+
+
+def add_keep_going(group: Any) -> None:
+    """``--keep-going`` and ``--no-keep-going``."""
+    group.add_argument(
+        "--keep-going", action=argparse.BooleanOptionalAction,
+        help="leave out what cannot be read, list it, and end with code 1 (default: where a folder is given)",
+    )  # fmt: skip
 
 
 def add_models(parser: argparse.ArgumentParser, *, model_help: str) -> None:
@@ -98,21 +138,33 @@ def add_models(parser: argparse.ArgumentParser, *, model_help: str) -> None:
     group.add_argument(
         "--imagebind",
         metavar="PATH_OR_ID",
-        help="ImageBind encoder to use: our folder, imagebind_huge.pth, or a hub id",
+        help="ImageBind encoder to use: our folder, imagebind_huge.pth, or a hub id (default: the model's own)",
     )
     group.add_argument(
         "--device", default="auto", help="auto (cuda, mps or cpu, the first there is), cpu, cuda, cuda:1, mps"
     )
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: float16 on cuda, float32 elsewhere")
     group.add_argument(
-        "--batch-size", type=whole(1, 1024), default=4, metavar="N", help="inputs and pictures at a time (default: 4)"
+        "--batch-size", type=whole(1, 1024), default=4, metavar="N", help="inputs and pictures at a time"
     )
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """``--json`` and ``--quiet``."""
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, nothing on stdout but --json")
+def add_output(parser: argparse.ArgumentParser, *, writes: bool = True) -> None:
+    """``--json``, ``--quiet`` and ``--verbose``, and ``--overwrite`` for commands that write files."""
+    if writes:
+        parser.add_argument("--overwrite", action="store_true", help="replace files that bind2gen did not make, too")
+    parser.add_argument("--json", action="store_true", help="print one JSON document, an object, on stdout")
+    add_loudness(parser)
+
+
+def add_loudness(parser: argparse.ArgumentParser) -> None:
+    """``--quiet`` and ``--verbose``."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress bars, nothing on stdout but --json")
+    group.add_argument(
+        "-v", "--verbose", action="store_true",
+        help="say what is loaded and how long it takes, and pass on the warnings of the libraries",
+    )  # fmt: skip
 
 
 def given_inputs(args: argparse.Namespace) -> dict[str, list[str]]:

@@ -14,6 +14,8 @@ from .files import check_out_folder
 from .hub import check_hub, is_hub_id
 from .reporting import progress, quiet_models
 
+WRITES = ("config.json", "model.safetensors", "processor_config.json")
+
 
 def add_parser(commands: Any) -> None:
     """Add this command to the subparsers ``commands``."""
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         raise UnreadableError(f"{args.src}: no such file or folder, and no hub id like owner/name")
     if is_hub_id(args.src):
         check_hub(args.src, "SRC")
-    out = check_out_folder(args.outdir, "OUTDIR")
+    out = check_out_folder(args.outdir, "OUTDIR", files=WRITES, args=args)
     with progress("convert", total=2, quiet=args.quiet) as bar, quiet_models(quiet=args.quiet):
         import torch
 

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import importlib.util
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Bind2GenError, DependencyError
-from .arguments import INPUT_MODALITIES, UsageError, add_models, whole
+from .arguments import INPUT_MODALITIES, UsageError, add_loudness, add_models, whole
 from .detect import add_detector_choice
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
 from .reporting import quiet_models, say
@@ -48,23 +49,32 @@ def add_parser(commands: Any) -> None:
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
     add_detector_choice(parser.add_argument_group("detector"))
     group = parser.add_argument_group("server")
-    group.add_argument(
-        "--host", default=os.environ.get("GRADIO_SERVER_NAME", HOST), help=f"address to listen at (default: {HOST})"
-    )
+    group.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", HOST), help="address to listen at")
     group.add_argument(
         "--port",
         type=whole(1, 65_535),
         default=os.environ.get("GRADIO_SERVER_PORT", str(PORT)),
         metavar="N",
-        help=f"default: {PORT}",
+        help="where to listen",
     )
     group.add_argument("--share", action="store_true", help="also open a public tunnel through gradio.live")
     group.add_argument(
         "--proxies", default=os.environ.get("FORWARDED_ALLOW_IPS", ""), metavar="ADDRESSES",
         help="of a proxy before this server (10.0.0.0/8,127.0.0.1): visitors are told apart by its X-Forwarded-For",
     )  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    group.add_argument(
+        "--root-path", type=_root_path, default=os.environ.get("GRADIO_ROOT_PATH", ""), metavar="PATH",
+        help="where a proxy serves the page, if not at its root: /tools/b2g of https://host/tools/b2g/, or the whole",
+    )  # fmt: skip
+    add_loudness(parser)
     parser.set_defaults(run=run)
+
+
+def _root_path(text: str) -> str:
+    """A path or an address, without the slash at its end."""
+    if text and not re.fullmatch(r"(https?://[^/?#\s]+)?(/[^/?#\s]+)*/?", text):
+        raise argparse.ArgumentTypeError(f"wanted a path such as /tools/b2g, or https://host/tools/b2g, got {text!r}")
+    return text.rstrip("/")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -80,7 +90,8 @@ def run(args: argparse.Namespace) -> None:
     try:
         for studio in dict.fromkeys(studios.values()):
             studio.warm()
-        serve(studios, host=args.host, port=args.port, share=args.share, proxies=args.proxies)
+        options = {"share": args.share, "proxies": args.proxies, "root_path": args.root_path}
+        serve(studios, host=args.host, port=args.port, **options)
     finally:
         for studio in studios.values():
             studio.close()
@@ -92,6 +103,7 @@ def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Stud
     from ..studio.detecting import known_weakness
     from ..studio.words import words_of
     from .detectors import load_detection
+    from .understood import understanding
 
     choice = choose_model(args.model, args.imagebind, needs_pipeline=names != (DETECT,))
     words = words_of(choice.encoder)
@@ -101,7 +113,9 @@ def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Stud
             choice, modalities=list(INPUT_MODALITIES), device=device, dtype=choose_dtype(args.dtype, device),
             quiet=args.quiet,
         )  # fmt: skip
-        drawing, parts = Studio(pipe, words=words, batch_size=args.batch_size), (pipe.imagebind, pipe.processor)
+        known = understanding(pipe, choice)
+        drawing = Studio(pipe, words=words, understanding=known, batch_size=args.batch_size)
+        parts = (pipe.imagebind, pipe.processor)
     studios = dict.fromkeys(names, drawing)
     if DETECT in names:
         towers = ["audio", "image", "text"]
@@ -126,7 +140,13 @@ def _no_detector(args: argparse.Namespace) -> str | None:
 
 
 def serve(
-    studios: Mapping[str, Studio | DetectionStudio], *, host: str, port: int, share: bool, proxies: str = ""
+    studios: Mapping[str, Studio | DetectionStudio],
+    *,
+    host: str,
+    port: int,
+    share: bool,
+    proxies: str = "",
+    root_path: str = "",
 ) -> None:
     """Serve until Ctrl-C; what visitors leave lies in a folder of its own, which goes at the end."""
     from ..studio.files import VisitorFiles, own_folder
@@ -138,7 +158,8 @@ def serve(
         megabytes = min(studio.limits.megabytes for studio in studios.values())
         try:
             url = page.launch(
-                blocks, files, megabytes=megabytes, host=host, port=port, share=share, proxies=proxies
+                blocks, files, megabytes=megabytes, host=host, port=port, share=share, proxies=proxies,
+                root_path=root_path,
             )  # fmt: skip
         except OSError as error:
             raise Bind2GenError(f"cannot listen at {host}, port {port}: is it taken? Try another --port") from error

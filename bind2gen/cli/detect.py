@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..atomic import written_whole
-from ..errors import InputError
-from .arguments import DEFAULT_MODEL, UsageError, above_zero, add_output, finite, whole
-from .files import PICTURE_SUFFIXES, check_file, check_out_file, check_out_folder, resolve_inputs
+from ..errors import Bind2GenError, DependencyError, InputError
+from .arguments import DEFAULT_MODEL, UsageError, above_zero, add_keep_going, add_output, share, whole
+from .detectors import check_choice
+from .files import PICTURE_SUFFIXES, check_out_file, check_out_folder, check_own
+from .inputs import FILMS, STDIN, Inputs, read_inputs
 from .loading import choose_device
-from .reporting import progress, quiet_models
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from ..class_prompts import ClassPrompts
-    from ..detection import ImageBindDetectionPipeline
-    from ..hosts.detections import Detections
-    from ..prompt_inputs import MixedPrompt
+from .reporting import quiet_models
 
 PROMPTS = ("audio", "text", "like")  # options that name prompts
 MODALITY = {"like": "image"}  # what an option is called elsewhere
 MAX_DETECTIONS = 1000
-JPEG_QUALITY = 95  # of 100
+DATASETS = ("coco", "yolo", "voc")
 
 
 def add_parser(commands: Any) -> None:
@@ -33,29 +28,36 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "detect",
         help="boxes around what is heard, said or shown",
-        description="Find in a picture (or a video) what makes a sound, what a text names, or what another picture "
+        description="Find in pictures (or a film) what makes a sound, what a text names, or what another picture "
         "shows. Every prompt is a class of its own; nothing is drawn where nothing of it is seen.",
     )
-    places = parser.add_argument_group("where to look")
-    places.add_argument("--image", nargs="+", metavar="FILE", help="pictures to search")
-    places.add_argument("--video", metavar="FILE", help="video to search, frame by frame, boxes tracked")
+    places = parser.add_argument_group("where to look", "files, folders of them, or - for standard input")
+    places.add_argument("places", nargs="*", metavar="PLACE", help="pictures, folders of pictures, or one film")
+    places.add_argument("--image", nargs="+", action="extend", default=[], metavar="FILE", help="pictures to search")
+    places.add_argument("--video", metavar="FILE", help="film to search, frame by frame, boxes tracked")
+    add_keep_going(places)
     prompts = parser.add_argument_group("what to look for")
     prompts.add_argument("--audio", nargs="+", metavar="FILE", help="sound files, or example:NAME; each is a prompt")
     prompts.add_argument("--text", nargs="+", metavar="TEXT", help="words or sentences; each is a prompt")
     prompts.add_argument("--like", nargs="+", metavar="FILE", help="pictures of the thing; each is a prompt")
     prompts.add_argument("--together", action="store_true", help="all of these are one prompt, not one each")
-    prompts.add_argument("--not-audio", nargs="+", metavar="FILE", default=[], help="but not what makes this sound")
-    prompts.add_argument("--not-text", nargs="+", metavar="TEXT", default=[], help="but not this")
-    prompts.add_argument("--labels", nargs="+", metavar="NAME", help="what boxes of each prompt are called")
+    prompts.add_argument("--not-audio", nargs="+", metavar="FILE", help="but not what makes this sound")
+    prompts.add_argument("--not-text", nargs="+", metavar="TEXT", help="but not this")
+    prompts.add_argument("--labels", nargs="+", metavar="NAME", help="what boxes of each prompt are called (default: "
+                         "the text, or the file's name)")  # fmt: skip
     _add_detector(parser)
-    parser.add_argument("--threshold", type=finite, metavar="S", help="score that a box must exceed, 0..1 "
+    parser.add_argument("--threshold", type=share, metavar="S", help="score that a box must exceed, 0..1 "
                         "(default: what the detector was calibrated to)")  # fmt: skip
-    parser.add_argument("--max-detections", type=whole(1, MAX_DETECTIONS), default=100, metavar="N")
+    parser.add_argument("--max-detections", type=whole(1, MAX_DETECTIONS), default=100, metavar="N",
+                        help="boxes of a picture, those with the highest scores")  # fmt: skip
+    parser.add_argument("--batch-size", type=whole(1, 1024), default=1, metavar="N",
+                        help="pictures at a time, where the detector can; more changes scores a little")  # fmt: skip
     parser.add_argument("--timeline", action="store_true",
                         help="one picture, one long sound: when is which box heard")  # fmt: skip
     parser.add_argument("--every", type=above_zero, default=0.5, metavar="S",
-                        help="seconds between the frames of a video (default: 0.5)")  # fmt: skip
-    parser.add_argument("--out", metavar="FILE_OR_DIR", help="pictures with the boxes drawn in")
+                        help="seconds between the frames of a film")  # fmt: skip
+    parser.add_argument("--out", metavar="FILE_OR_DIR", help="pictures with the boxes drawn in; - for standard output")
+    parser.add_argument("--dataset", choices=DATASETS, help="write a labelled data set to the folder --out instead")
     add_output(parser)
     parser.set_defaults(run=run)
 
@@ -64,11 +66,13 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("detector")
     group.add_argument(
         "--model", metavar="DIR", default=DEFAULT_MODEL,
-        help="bundled name or pipeline folder with a detector of its own (default: mini)",
+        help="bundled name or pipeline folder with a detector of its own",
     )  # fmt: skip
     add_detector_choice(group)
     group.add_argument("--imagebind", metavar="PATH_OR_ID", help="encoder of the prompts (default: the model's own)")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    group.add_argument(
+        "--device", default="auto", help="auto (cuda, mps or cpu, the first there is), cpu, cuda, cuda:1, mps"
+    )
 
 
 def add_detector_choice(group: Any) -> None:
@@ -84,157 +88,109 @@ def add_detector_choice(group: Any) -> None:
     group.add_argument("--class-map", metavar="DIR", help="what bind2gen fit-adapter wrote, for map")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Check what can be checked cheaply, load, find, draw."""
-    from .detectors import load_detection
+@dataclass
+class Search:
+    """What is to be searched, and for what; all of it there and readable.
 
-    given = _checked(args)
+    Attributes:
+        pictures: to be searched; None where it is a film.
+        targets: where each picture goes with its boxes drawn in, or None.
+        prompts: modality -> inputs, each a prompt.
+        against: modality -> inputs that are not meant.
+        towers: of the encoder that these need.
+    """
+
+    pictures: Inputs | None
+    targets: list[Path | None]
+    prompts: dict[str, list[str]]
+    against: dict[str, list[str]]
+    towers: set[str] = field(default_factory=set)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check what can be checked cheaply, load, find, draw."""
+    search = _checked(args)
     device = choose_device(args.device)
     with quiet_models(quiet=args.quiet):
-        pipe = load_detection(args, modalities=sorted(given["towers"]), device=device)
-    if args.timeline:
-        rows = _timeline(pipe, args, given["audio"][0])
-    else:
-        prompts = _prompts(pipe, args, given)
-        rows = _video(pipe, args, prompts) if args.video else _pictures(pipe, args, prompts)
+        from .detectors import load_detection
+        from .searching import ROWS, found_rows
+
+        pipe = load_detection(args, modalities=sorted(search.towers), device=device)
+        kind, rows = found_rows(pipe, args, search)
+    skipped = search.pictures.skipped if search.pictures else []
     if args.json:
-        print(json.dumps(rows))
+        written = {"dataset": args.out} if args.dataset else {}
+        print(json.dumps({ROWS[kind]: rows, "skipped": skipped, **written}))
     elif not args.quiet:
-        for line in _lines(rows):
+        for line in [*_lines(rows), *([args.out] if args.dataset else [])]:
             print(line)
+    return search.pictures.finished() if search.pictures else 0
 
 
-def _checked(args: argparse.Namespace) -> dict[str, Any]:
-    """Inputs by option, all there and readable, and the towers that they need."""
-    if bool(args.image) == bool(args.video):
-        raise UsageError("give --image or --video, one of the two")
-    for value in [*(args.image or []), *([args.video] if args.video else [])]:
-        check_file(value, "video" if args.video else "image")
+def _checked(args: argparse.Namespace) -> Search:
+    films = [place for place in args.places if place.lower().endswith(FILMS)]
+    images = [*args.image, *(place for place in args.places if place not in films)]
+    films += [args.video] if args.video else []
+    if len(films) + bool(images) != 1:
+        raise UsageError("give what to search: --image or --video, pictures or one film")
     given = {name: getattr(args, name) for name in PROMPTS if getattr(args, name)}
     if not given:
         raise UsageError("nothing to look for: give " + ", ".join(f"--{name}" for name in PROMPTS))
-    if args.timeline and (set(given) != {"audio"} or len(given["audio"]) > 1 or not args.image or len(args.image) > 1):
+    if args.timeline and (set(given) != {"audio"} or len(given["audio"]) > 1 or len(images) != 1):
         raise UsageError("--timeline: wanted one --image and one --audio, and no other prompt")
-    named = {MODALITY.get(name, name): values for name, values in given.items()}
+    if [*images, *films, *sum(given.values(), [])].count(STDIN) > 1:
+        raise UsageError(f"{STDIN}: standard input can be read only once")
+    check_choice(args)
+    args.video = read_inputs({"video": films}).files["video"][0] if films else None
+    pictures = read_inputs({"image": images}, keep_going=args.keep_going) if images else None
+    prompts = read_inputs({MODALITY.get(name, name): values for name, values in given.items()}).files
     against = {name: values for name, values in (("audio", args.not_audio), ("text", args.not_text)) if values}
-    towers = set(named) | set(against) | ({"image"} if args.route == "rescoring" else set())
-    if args.route or args.detector:
-        towers.add("text")
-    if args.out:
-        _plan(args)
-    return {**resolve_inputs(named), "against": resolve_inputs(against), "towers": towers}
+    count = 1 if args.together or args.timeline else sum(map(len, prompts.values()))
+    if args.labels and len(args.labels) != count:
+        raise UsageError(f"--labels: wanted {count} names, one a prompt, got {len(args.labels)}")
+    towers = set(prompts) | set(against) | ({"image"} if args.route == "rescoring" else set())
+    towers |= {"text"} if args.route or args.detector else set()
+    return Search(pictures, _plan(args, pictures), prompts, read_inputs(against).files if against else {}, towers)
 
 
-def _prompts(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, given: dict[str, Any]) -> ClassPrompts:
-    wanted = {name: given[name] for name in ("audio", "text", "image") if name in given}
-    if not args.together and not given["against"]:
-        return pipe.prompts(**wanted, labels=args.labels)
-    return pipe.prompts(mixed=_mixtures(wanted, given["against"], args), labels=args.labels)
-
-
-def _mixtures(wanted: dict[str, list], against: dict[str, list], args: argparse.Namespace) -> list[MixedPrompt]:
-    from ..prompt_inputs import MixedPrompt
-
-    if args.together:
-        return [MixedPrompt(wanted, against)]
-    return [MixedPrompt({name: value}, against) for name, values in wanted.items() for value in values]
-
-
-def _pictures(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, prompts: ClassPrompts) -> list[dict]:
-    from ..preprocess.image import upright
-
-    rows, targets = [], _plan(args)
-    with progress("detect", total=len(args.image), quiet=args.quiet) as bar:
-        for image, target in zip(args.image, targets, strict=True):
-            picture = upright(image)
-            encoded = pipe.encode_image(picture)
-            found = pipe.find(encoded, prompts, threshold=args.threshold, max_detections=args.max_detections)
-            if target is not None:
-                _draw(picture, found, target)
-            rows.append({"image": image, **_told(found), "out": None if target is None else str(target)})
-            bar.update()
-    return rows
-
-
-def _told(found: Detections) -> dict[str, Any]:
-    """Boxes as plain values, and what the prompts were taken for where the route says so."""
-    told = {"boxes": [
-        {"label": name, "score": round(float(score), 4), "xyxy": [round(float(v), 1) for v in box]}
-        for name, score, box in zip(found.names, found.scores, found.xyxy, strict=True)
-    ]}  # fmt: skip
-    if found.understood is not None:
-        told["understood"] = {
-            label: {word: round(share, 3) for word, share in words.items()}
-            for label, words in zip(found.labels, found.understood, strict=True)
-        }
-    return told
-
-
-def _timeline(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, audio: str) -> list[dict]:
-    """One row a window."""
-    rows = []
-    label = args.labels[0] if args.labels else Path(audio).stem
-    options = {"threshold": args.threshold, "max_detections": args.max_detections, "masks": False}
-    with progress("listen", total=None, quiet=args.quiet) as bar:
-        for heard in pipe.listen(args.image[0], audio, label=label, **options):
-            boxes = [
-                {"label": label, "score": round(float(s), 4), "xyxy": [round(float(v), 1) for v in box]}
-                for s, box in zip(heard.detections.scores, heard.detections.xyxy, strict=True)
-            ]
-            rows.append({"start": round(heard.start, 3), "end": round(heard.end, 3), "boxes": boxes})
-            bar.update()
-    return rows
-
-
-def _video(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, prompts: ClassPrompts) -> list[dict]:
-    """One row a frame; boxes carry the number of their track."""
-    from ..hosts.tracking import track
-
-    options = {"threshold": args.threshold, "max_detections": args.max_detections, "masks": False}
-    with progress("watch", total=None, quiet=args.quiet) as bar:
-        frames = []
-        for frame in pipe.watch(args.video, prompts, every=args.every, **options):
-            frames.append(frame)
-            bar.update()
-    tracked = track([frame.detections for frame in frames])
-    rows = []
-    for frame, (found, ids) in zip(frames, tracked, strict=True):
-        told = _told(found)
-        for box, number in zip(told["boxes"], ids, strict=True):
-            box["track"] = int(number)
-        rows.append({"time": round(frame.time, 3), **told})
-    return rows
-
-
-def _plan(args: argparse.Namespace) -> list[Path | None]:
+def _plan(args: argparse.Namespace, pictures: Inputs | None) -> list[Path | None]:
     """Where each annotated picture goes."""
-    count = len(args.image or [])
-    if not args.out:
-        return [None] * count
+    images = pictures.files["image"] if pictures else []
+    if args.dataset:
+        _check_dataset(args, images)
+    if not args.out or args.dataset:
+        return [None] * len(images)
     if args.video or args.timeline:
-        raise UsageError("--out: boxes are drawn into pictures; a video or a timeline is told as text or --json")
+        raise UsageError("--out: boxes are drawn into pictures; a film or a timeline is told as text or --json")
     path = Path(args.out)
-    if path.suffix and not path.is_dir():
-        if count > 1:
-            raise UsageError(f"--out {args.out}: {count} pictures; name a folder")
-        targets = [check_out_file(args.out, PICTURE_SUFFIXES)]
+    if path.suffix and not path.is_dir() or args.out == "-":
+        if len(images) > 1:
+            raise UsageError(f"--out {args.out}: {len(images)} pictures; name a folder")
+        targets = [check_out_file(args.out, PICTURE_SUFFIXES, args)] if args.out == "-" else [path]
     else:
         folder = check_out_folder(args.out)
-        targets = [folder / f"{Path(image).stem}.png" for image in args.image]
-        if len(set(targets)) < count:
+        targets = [folder / f"{Path(image).stem}.png" for image in images]
+        if len(set(targets)) < len(images):
             raise UsageError("--out: two pictures of one name; search them one by one")
-    if same := [t for t, image in zip(targets, args.image, strict=True) if t.resolve() == Path(image).resolve()]:
+    if same := [t for t, image in zip(targets, images, strict=True) if t.resolve() == Path(image).resolve()]:
         raise InputError(f"--out {same[0]}: is the picture to be searched and would be overwritten")
+    if targets == [path]:
+        check_out_file(args.out, PICTURE_SUFFIXES, args)
+    check_own(targets, args)
     return targets
 
 
-def _draw(picture: Image.Image, found: Detections, target: Path) -> None:
-    from ..hosts.detection_drawing import draw_detections
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    options = {} if target.suffix.lower() == ".png" else {"quality": JPEG_QUALITY}
-    with written_whole(target) as temporary:
-        draw_detections(picture, found).save(temporary, **options)
+def _check_dataset(args: argparse.Namespace, images: list[str]) -> None:
+    if not args.out or args.video or args.timeline:
+        raise UsageError("--dataset: wanted pictures to search, and --out DIR to write them and their boxes to")
+    names = [Path(image).stem for image in images]
+    if len(set(names)) < len(names):
+        raise UsageError("--dataset: two pictures of one name, endings apart; give each a name of its own")
+    out = check_out_folder(args.out)
+    if out.is_dir() and any(out.iterdir()) and not args.overwrite:
+        raise Bind2GenError(f"--out {args.out}: wanted a new or an empty folder; --overwrite adds to what is in it")
+    if importlib.util.find_spec("supervision") is None:
+        raise DependencyError('--dataset needs supervision: pip install "bind2gen[detection]"')
 
 
 def _lines(rows: list[dict]) -> list[str]:

@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import HostError
+from ..errors import HostError, UnreadableError
 from .arguments import UsageError
 from .hub import check_hub, is_hub_id
-from .loading import choose_dtype, choose_model, load_encoder
+from .inputs import check_file
+from .loading import DETECTOR_PART, choose_dtype, choose_model, load_encoder
 from .reporting import progress
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def load_detection(
     """
     from ..detection import ImageBindDetectionPipeline
 
-    _check_options(args)
+    check_choice(args)
     if args.detector is None and args.route is None:
         folder = choose_model(args.model, None).source
         with progress("load", total=None, quiet=args.quiet):
@@ -54,8 +55,13 @@ def load_detection(
     return _joined(args, encoder, processor, detector)
 
 
-def _check_options(args: argparse.Namespace) -> None:
-    """What the command line alone can show to be wrong."""
+def check_choice(args: argparse.Namespace) -> None:
+    """What can be seen to be wrong before anything is loaded.
+
+    Raises:
+        UsageError: options that do not go together.
+        HostError, UnreadableError: no such detector, vocabulary or map; a hub out of reach.
+    """
     route = args.route or ("words" if args.detector else None)
     if args.imagebind and not args.detector:
         raise UsageError("--imagebind: a model's own detector knows the model's own encoder only; add --detector")
@@ -69,11 +75,33 @@ def _check_options(args: argparse.Namespace) -> None:
         raise UsageError("--route map: needs --class-map DIR, which bind2gen fit-adapter writes")
     if args.vocabulary and route != "words":
         raise UsageError("--vocabulary: is for --route words")
+    if args.detector not in (None, GRID):
+        _check_detector(args.detector)
+    if route == "words" and not args.vocabulary:
+        raise UsageError("--route words: needs --vocabulary FILE: class vectors of many words (.npy, .npz), or, of a "
+                         "detector with a text tower, names, one a line")  # fmt: skip
+    if args.vocabulary:
+        check_file(args.vocabulary, "vocabulary")
+    if args.class_map and not Path(args.class_map).is_dir():
+        raise UnreadableError(f"--class-map {args.class_map}: no such folder; bind2gen fit-adapter writes one")
+    choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
+    if args.detector is None and not (Path(choice.source) / DETECTOR_PART).is_dir():
+        advice = "name a detector with --detector"
+        raise HostError(f"--model {args.model}: wanted a pipeline with {DETECTOR_PART}/ in it, found none; {advice}")
+
+
+def _check_detector(source: str) -> None:
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() in PICKLES:
+        return
+    if not path.is_dir() and not is_hub_id(source):
+        raise HostError(f"--detector {source}: no Detic .pth, no folder, no hub id like owner/name, and not {GRID}")
+    if is_hub_id(source):
+        check_hub(source, "--detector")
 
 
 def _detector(args: argparse.Namespace, device: torch.device) -> Any:
     """A detector, or what proposes boxes."""
-    from ..detection import DETECTOR_PART
     from ..hosts.detic.detector import DeticDetector
     from ..hosts.owl import OwlDetector
     from ..hosts.windows import GridProposer
@@ -86,10 +114,6 @@ def _detector(args: argparse.Namespace, device: torch.device) -> Any:
     path = Path(source)
     if path.is_file() and path.suffix.lower() in PICKLES:
         return DeticDetector.from_official(path, device=device)
-    if not path.is_dir() and not is_hub_id(source):
-        raise HostError(f"--detector {source}: no Detic .pth, no folder, no hub id like owner/name, and not {GRID}")
-    if is_hub_id(source):
-        check_hub(source, "--detector")
     if _kind(source) in OWL_KINDS:
         owl = OwlDetector.from_pretrained(source)
         owl.model.to(device)
@@ -160,7 +184,7 @@ def _adapter(args: argparse.Namespace, encoder: Any) -> Any:
 
 def _nothing(args: argparse.Namespace, encoder: Any, processor: Any) -> Vocabulary:
     """Sounds that no thing makes, which get no boxes: the model's own file, or made for another encoder."""
-    from ..detection import DETECTOR_PART, NOTHING_FILE
+    from ..detection import NOTHING_FILE
     from ..prompt_inputs import embed_nothing
     from ..vocabulary import Vocabulary
 
@@ -171,13 +195,10 @@ def _nothing(args: argparse.Namespace, encoder: Any, processor: Any) -> Vocabula
     return embed_nothing(encoder, processor)
 
 
-def _vocabulary(path: str | None, detector: Any) -> Vocabulary:
+def _vocabulary(path: str, detector: Any) -> Vocabulary:
     from ..vocabulary import Vocabulary, read_names
 
     own_text = getattr(detector, "embed_text", None)
-    if path is None:
-        raise UsageError("--route words: needs --vocabulary FILE: class vectors of many words (.npy, .npz)"
-                         + (", or names, one a line" if own_text else ""))  # fmt: skip
     if Path(path).suffix.lower() in (".npy", ".npz") or own_text is None:
         return Vocabulary.from_file(path)
     return Vocabulary.from_texts(read_names(path), own_text, source=Path(path).name)

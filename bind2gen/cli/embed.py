@@ -7,8 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..errors import InputError
 from .arguments import UsageError, above_zero, add_inputs, add_models, add_output, given_inputs
-from .files import check_out_file, resolve_inputs
+from .files import check_out_file, written
+from .inputs import Inputs, read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
 from .names import display_names
 from .reporting import progress
@@ -33,7 +35,10 @@ def add_parser(commands: Any) -> None:
         "With --timeline one row a window, with its start and end in seconds.",
     )
     add_inputs(parser)
-    parser.add_argument("--out", required=True, metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}")
+    endings = ", ".join(SUFFIXES)
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help=f"file to write: {endings}; - for standard output (JSON)"
+    )
     group = parser.add_argument_group("long recordings")
     group.add_argument(
         "--timeline", action="store_true",
@@ -41,41 +46,50 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     group.add_argument("--hop", type=above_zero, metavar="S", help="seconds between windows (default: half a window)")
     group.add_argument("--window", type=above_zero, metavar="S", help="seconds of a window (default: the model's clip)")
-    add_models(parser, model_help="bundled name, pipeline folder or hub id whose encoder to use (default: mini)")
+    add_models(parser, model_help="bundled name, pipeline folder or hub id whose encoder to use")
     add_sensors(parser)
     add_output(parser)
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Check, load the encoder alone, embed in batches or windows, write."""
     named = given_inputs(args)
     sensors = sensor_options(args, named)
     _check_timeline(args, named)
-    inputs = resolve_inputs(named)
-    out = check_out_file(args.out, SUFFIXES)
+    inputs = read_inputs(named, keep_going=args.keep_going)
+    out = check_out_file(args.out, SUFFIXES, args)
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
+    import numpy as np
+
     from ..embedding_files import EmbeddingSet, save_embeddings
 
-    model, processor = load_encoder(choice, modalities=list(inputs), device=device, dtype=dtype, quiet=args.quiet)
+    model, processor = load_encoder(choice, modalities=list(named), device=device, dtype=dtype, quiet=args.quiet)
     sensors.adapt(processor)
-    names = {name: display_names(values, name) for name, values in named.items()}
+    names = {name: display_names(values, name) for name, values in inputs.named.items()}
     details = {"bind2gen": __version__, "model": choice.label}
     if args.timeline:
         from .timelines import embed_recordings
 
         embeddings = embed_recordings(model, processor, inputs, names, sensors, args, details)
     else:
-        vectors = _encode(model, processor, inputs, sensors, batch_size=args.batch_size, quiet=args.quiet)
-        embeddings = EmbeddingSet(vectors, names, details)
-    save_embeddings(out, embeddings)
+        found = _encode(model, processor, inputs, sensors, batch_size=args.batch_size, quiet=args.quiet)
+        kept = {name: rows for name, rows in found.items() if rows}
+        names = {name: [names[name][i] for i in rows] for name, rows in kept.items()}
+        if not kept:
+            raise InputError(f"none of the {inputs.count} inputs can be read: {inputs.skipped[0]['reason']}")
+        embeddings = EmbeddingSet({name: np.stack(list(rows.values())) for name, rows in kept.items()}, names, details)
+    with written(out, ".json") as temporary:
+        save_embeddings(temporary, embeddings)
     if args.json:
         shapes = {name: {"inputs": names[name], "shape": list(x.shape)} for name, x in embeddings.vectors.items()}
-        print(json.dumps({"file": str(out), "model": choice.label, "bind2gen": __version__, "embeddings": shapes}))
+        told = {"file": str(out), "model": choice.label, "bind2gen": __version__, "embeddings": shapes}
+        print(json.dumps(told | {"skipped": inputs.skipped}))
     elif not args.quiet:
         print(out)
+    return inputs.finished()
 
 
 def _check_timeline(args: argparse.Namespace, named: dict[str, list[str]]) -> None:
@@ -88,26 +102,26 @@ def _check_timeline(args: argparse.Namespace, named: dict[str, list[str]]) -> No
 def _encode(
     model: ImageBindModel,
     processor: ImageBindProcessor,
-    inputs: dict[str, list[str]],
+    inputs: Inputs,
     sensors: SensorOptions,
     *,
     batch_size: int,
     quiet: bool,
-) -> dict[str, np.ndarray]:
+) -> dict[str, dict[int, np.ndarray]]:
+    """Modality -> number of each input that can be read -> its embedding (D,)."""
     import torch
 
-    from ..imagebind.embedding import PROCESSOR_KEYS
     from ..modality import MODALITIES
 
-    vectors: dict[str, np.ndarray] = {}
-    with torch.inference_mode(), progress("encode", total=sum(map(len, inputs.values())), quiet=quiet) as bar:
-        for name, values in inputs.items():
+    found = {}
+    with torch.inference_mode(), progress("encode", total=inputs.count, quiet=quiet) as bar:
+        for name in inputs.files:
             model.tower(name)  # refuses a modality that the model does not have before reading files
-            parts = []
-            for start in range(0, len(values), batch_size):
-                batch = [sensors.load(name, value, processor) for value in values[start : start + batch_size]]
-                features = processor(**{PROCESSOR_KEYS[name]: batch}, device=model.device)
-                parts.append(model(**features)[MODALITIES[name].embeds_key].float().cpu())
-                bar.update(len(batch))
-            vectors[name] = torch.cat(parts).numpy()
-    return vectors
+
+            def encode(files: list[str], name: str = name) -> np.ndarray:
+                batch = [sensors.load(name, file, processor) for file in files]
+                features = processor(**{name: batch}, device=model.device)
+                return model(**features)[MODALITIES[name].embeds_key].float().cpu().numpy()
+
+            found[name] = inputs.encoded(name, encode, batch_size, bar.update)
+    return found

@@ -1,61 +1,61 @@
-"""Files in and out, checked before any weights are loaded."""
+"""What a command writes: checked before any weights are loaded, whole or not at all, or to standard output."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ..bundled import resolve_example
-from ..errors import Bind2GenError, EmptyInputError, UnreadableError
+from .. import __version__
+from ..atomic import written_whole
+from ..errors import Bind2GenError
 from .arguments import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from PIL.Image import Image
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_STEM = 80  # characters of a picture's name that are taken from its input
+STDOUT = "-"
+MAKER = f"bind2gen {__version__}"  # in what is written, so that it is known again
+JPEG_QUALITY = 95  # of 100
+SOFTWARE = 305  # tag of Exif
+LOOKED_AT = 1 << 16  # bytes at both ends of a file that is to be known again
+# In pictures; configs; metrics and embeddings as JSON, as safetensors (JSON in JSON), as NPZ (whose text is UTF-32).
+UTF_32 = re.escape('"bind2gen": "'.encode("utf-32-le"))
+MADE_HERE = re.compile(rb'bind2gen \d|"ImageBindModel"|\\?"bind2gen\\?": |' + UTF_32)
 
 
-def resolve_inputs(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Inputs with example sounds replaced by their files; every file is there, readable and not empty.
+def check_out_file(out: str, suffixes: Sequence[str], args: argparse.Namespace) -> Path:
+    """A file that can be written, or ``-``, standard output, where nothing else is printed then.
 
-    Of IMU inputs each may be a folder.
-
-    Raises:
-        UnreadableError, EmptyInputError: naming the file.
-    """
-    resolved = {name: list(values) for name, values in given.items()}
-    resolved |= {"audio": [resolve_example(value) for value in given["audio"]]} if "audio" in given else {}
-    for name, values in resolved.items():
-        for value in values if name != "text" else []:
-            check_file(value, name)
-        if name == "text" and not all(value.strip() for value in values):
-            raise EmptyInputError("--text: wanted a sentence, got an empty one")
-    return resolved
-
-
-def check_file(value: str, modality: str) -> None:
-    """One input is there, readable and not empty; raises as :func:`resolve_inputs`."""
-    path = Path(value)
-    if path.is_dir():
-        if modality == "imu":  # phones export a folder; what is in it the loader finds out
-            return
-        raise UnreadableError(f"{value}: wanted {modality} files, this is a folder; pass the files in it")
-    if not path.exists():
-        raise UnreadableError(f"{value}: no such file")
-    if not os.access(path, os.R_OK):
-        raise UnreadableError(f"{value}: may not be read (permissions)")
-    if path.is_file() and path.stat().st_size == 0:
-        raise EmptyInputError(f"{value}: the file is empty (0 bytes)")
-
-
-def check_out_file(out: str, suffixes: Sequence[str]) -> Path:
-    """A file that can be written.
+    Args:
+        args: ``overwrite``, ``json`` and ``quiet`` are used, and ``quiet`` is set.
 
     Raises:
-        UsageError: the suffix is none of ``suffixes``.
-        Bind2GenError: it is a folder, or its folder is missing or write-protected.
+        UsageError: the suffix is none of ``suffixes``; standard output is a terminal, or taken by ``--json``.
+        Bind2GenError: it is a folder, its folder is missing or write-protected, or it would overwrite a strange file.
     """
+    if out == STDOUT:
+        if args.json or sys.stdout.isatty():
+            taken = "--json goes there" if args.json else "it is a terminal; redirect it"
+            raise UsageError(f"--out {out}: wanted to write to standard output, but {taken}")
+        args.quiet = True
+        return Path(out)
+    path = _check_place(out, suffixes)
+    check_own([path], args)
+    return path
+
+
+def _check_place(out: str, suffixes: Sequence[str]) -> Path:
     path = Path(out)
     if path.is_dir():
         raise Bind2GenError(f"--out {out}: wanted a file, this is a folder")
@@ -67,18 +67,75 @@ def check_out_file(out: str, suffixes: Sequence[str]) -> Path:
     return path
 
 
-def check_out_folder(out: str, name: str = "--out") -> Path:
+def check_out_folder(
+    out: str, name: str = "--out", *, files: Sequence[str] = (), args: argparse.Namespace | None = None
+) -> Path:
     """A folder that is there or can be made.
 
+    Args:
+        files: names of what will be written to it; where some are there, bind2gen must have made one of them.
+        args: ``overwrite`` is used.
+
     Raises:
-        Bind2GenError: it is a file, lies under one, or is write-protected.
+        Bind2GenError: it is a file, lies under one, or is write-protected, or strange files would be overwritten.
     """
     path = Path(out)
     there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not there.is_dir():
         raise Bind2GenError(f"{name} {out}: wanted a folder, {there} is a file")
     _check_writable(there, f"{name} {out}")
+    present = [path / file for file in files if (path / file).is_file()]
+    if present and not any(map(made_here, present)):
+        check_own(present, args)
     return path
+
+
+def check_own(paths: Iterable[Path], args: argparse.Namespace | None) -> None:
+    """Refuse to overwrite what bind2gen did not make, unless ``args.overwrite`` says so.
+
+    Raises:
+        Bind2GenError: naming the first such file.
+    """
+    if args is None or args.overwrite:
+        return
+    for path in paths:
+        if path.is_file() and not made_here(path):
+            raise Bind2GenError(f"{path}: is there already, and bind2gen did not make it; --overwrite replaces it")
+
+
+def made_here(path: Path) -> bool:
+    """Whether a file says that bind2gen wrote it; an empty one holds nothing to lose."""
+    with path.open("rb") as file:
+        ends = file.read(LOOKED_AT)
+        file.seek(max(0, path.stat().st_size - LOOKED_AT))  # of WebP the metadata comes last
+        ends += file.read()
+    return not ends or MADE_HERE.search(ends) is not None
+
+
+@contextmanager
+def written(out: Path, stdout_suffix: str = PICTURE_SUFFIXES[0]) -> Iterator[Path]:
+    """As :func:`written_whole`; ``-`` goes to standard output, in the form of ``stdout_suffix``."""
+    if str(out) != STDOUT:
+        with written_whole(out) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory(prefix="bind2gen-") as folder:
+        yield Path(folder, f"out{stdout_suffix}")
+        sys.stdout.buffer.write(Path(folder, f"out{stdout_suffix}").read_bytes())
+        sys.stdout.buffer.flush()
+
+
+def save_picture(image: Image, out: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a picture whole, with the name of its maker; PNG files carry the metadata as text, one chunk a key."""
+    with written(out) as temporary:
+        if temporary.suffix.lower() == ".png":
+            from ..picture_files import png_text
+
+            image.save(temporary, pnginfo=png_text(metadata or {}))
+        else:
+            exif = image.getexif()
+            exif[SOFTWARE] = MAKER
+            image.save(temporary, quality=JPEG_QUALITY, exif=exif)
 
 
 def _check_writable(folder: Path, what: str) -> None:
@@ -94,15 +151,17 @@ class Destination:
     paths: list[list[Path]]
 
 
-def plan_pictures(out: str, inputs: Mapping[str, Sequence[str]], num_images: int) -> Destination:
+def plan_pictures(
+    out: str, inputs: Mapping[str, Sequence[str]], num_images: int, args: argparse.Namespace
+) -> Destination:
     """Name every picture, before any is made.
 
-    ``--out x.png``: one input; several pictures of it become x-1.png, x-2.png. Anything else is a folder, made if
-    missing, with one picture an input, named after it.
+    ``--out x.png``: one input; several pictures of it become x-1.png, x-2.png. ``-``: one picture to standard output.
+    Anything else is a folder, made if missing, with one picture an input, named after it.
 
     Raises:
         UsageError: several inputs and a single file; a suffix of no picture; two modalities of different counts.
-        Bind2GenError: the place cannot be written to, or a picture would overwrite an input.
+        Bind2GenError: the place cannot be written to, or a picture would overwrite an input, or a strange file.
     """
     count = max(len(values) for values in inputs.values())
     if wrong := [name for name, values in inputs.items() if len(values) not in (1, count)]:
@@ -111,8 +170,12 @@ def plan_pictures(out: str, inputs: Mapping[str, Sequence[str]], num_images: int
             f"wanted one or {count} inputs of each kind, got {words} ({', '.join(wrong)} cannot be matched)"
         )
     path = Path(out)
+    if out == STDOUT:
+        if count * num_images > 1:
+            raise UsageError(f"--out {out}: {count * num_images} pictures; name a folder")
+        return Destination(Path(), [[check_out_file(out, PICTURE_SUFFIXES, args)]])
     if path.suffix and not path.is_dir() and not out.endswith(("/", os.sep)):
-        target = check_out_file(out, PICTURE_SUFFIXES)
+        target = _check_place(out, PICTURE_SUFFIXES)
         if count > 1:
             raise UsageError(f"--out {out}: {count} inputs give {count} pictures; name a folder")
         folder, stems, suffix = target.parent, [target.stem], target.suffix
@@ -128,6 +191,7 @@ def plan_pictures(out: str, inputs: Mapping[str, Sequence[str]], num_images: int
             raise Bind2GenError(f"--out {out}: {picture} is an input and would be overwritten")
         if picture.is_dir():
             raise Bind2GenError(f"--out {out}: {picture} is to be a picture, but is a folder")
+    check_own((picture for row in paths for picture in row), args)
     return Destination(folder, paths)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bundled import INDEX, bundled_names
 from ..errors import InputError
+from ..train.recipe_files import recipe_path
 from .arguments import DEFAULT_MODEL, DTYPES, add_output
 from .files import check_out_folder
 from .hub import is_hub_id
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..train.map_recipe import MapRecipe
     from ..vocabulary import Vocabulary
 
+WRITES = ("metrics.json", "config.json", "model.safetensors", "README.md")
 CHANGES = {
     "encoder": ("DIR_OR_ID", "ImageBind encoder: folder, hub id, imagebind_huge.pth or a bundled model's name"),
     "names": ("FILE", "names to fit on: text with one a line, csv or JSON such as LVIS's categories"),
@@ -55,7 +57,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check, embed the names on both sides, fit, judge, write."""
-    out = check_out_folder(args.out or Path(args.recipe).stem)
+    out = check_out_folder(args.out or Path(args.recipe).stem, files=WRITES, args=args)
+    recipe_path(args.recipe, maps=True)
     device = choose_device(args.device)
     from ..train.map_recipe import load_map_recipe, read_means, recipe_names, write_map
 

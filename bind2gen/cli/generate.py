@@ -8,8 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..atomic import written_whole
-from ..errors import Bind2GenError
+from ..errors import Bind2GenError, InputError
 from .arguments import (
     MAX_SEED,
     MAX_STEPS,
@@ -22,7 +21,8 @@ from .arguments import (
     weight,
     whole,
 )  # fmt: skip
-from .files import Destination, plan_pictures, resolve_inputs
+from .files import plan_pictures, save_picture
+from .inputs import Inputs, read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
 from .names import display_names
 from .reporting import progress
@@ -34,13 +34,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from PIL.Image import Image
 
     from ..pipeline import ImageBindUnCLIPPipeline
 
 MAX_NOISE_LEVEL = 999  # of the hosts' noise schedule
 MAX_IMAGES = 1000
-JPEG_QUALITY = 95  # of 100
 
 
 def add_parser(commands: Any) -> None:
@@ -58,11 +56,9 @@ def add_parser(commands: Any) -> None:
         "--out",
         required=True,
         metavar="FILE_OR_DIR",
-        help="picture (.png .jpg .webp), or folder for one picture an input",
+        help="picture (.png .jpg .webp), folder for one picture an input, or - for standard output (PNG)",
     )
-    add_models(
-        parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind (default: mini)"
-    )
+    add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
     add_sensors(parser)
     add_output(parser)
     parser.set_defaults(run=run)
@@ -74,14 +70,15 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         "--weight", nargs="+", action="extend", type=weight, default=[], metavar="MODALITY=X",
         help="weight in the blend, 1 where not given: --weight audio=0.7 text=0.3",
     )  # fmt: skip
-    parser.add_argument("--prompt", default="", help="the host's own text prompt, for all pictures")
-    parser.add_argument("--negative-prompt", metavar="PROMPT", help="what the picture should not show")
+    parser.add_argument("--prompt", default="", help="the host's own text prompt, for all pictures; the bundled model "
+                        "reads none, its words are --text")  # fmt: skip
+    parser.add_argument("--negative-prompt", metavar="PROMPT", help="what the picture should not show; as --prompt")
     parser.add_argument(
         "--seed",
         type=whole(0, MAX_SEED),
         default=0,
         metavar="N",
-        help="of a single input's first picture (default: 0), then N+1 ...; several inputs get seeds of their own, N "
+        help="of a single input's first picture, then N+1 ...; several inputs get seeds of their own, N "
         f"plus a number below {SPREAD} made of each file's bytes: --json and the pictures' metadata hold them",
     )
     parser.add_argument(
@@ -102,7 +99,7 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Check everything that can be checked cheaply, load, encode, denoise and save batch by batch."""
     named = given_inputs(args)
     sensors = sensor_options(args, named)
@@ -110,33 +107,42 @@ def run(args: argparse.Namespace) -> None:
     largest = MAX_SEED - (args.num_images - 1) - (SPREAD if max(map(len, named.values())) > 1 else 0)
     if args.seed > largest:
         raise UsageError(f"--seed: wanted at most {largest} for so many pictures, got {args.seed}")
-    inputs = resolve_inputs(named)
-    destination = plan_pictures(args.out, inputs, args.num_images)
+    inputs = read_inputs(named, keep_going=args.keep_going)
+    destination = plan_pictures(args.out, inputs.files, args.num_images, args)
     choice = choose_model(args.model, args.imagebind)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
     from .understood import tell, understand  # imports torch
 
-    pipe = load_pipeline(choice, modalities=list(inputs), device=device, dtype=dtype, quiet=args.quiet)
+    pipe = load_pipeline(choice, modalities=list(named), device=device, dtype=dtype, quiet=args.quiet)
     sensors.adapt(pipe.processor)
-    embeds = _encode(pipe, inputs, sensors, batch_size=args.batch_size, quiet=args.quiet)
+    embeds, kept = _encode(pipe, inputs, sensors, batch_size=args.batch_size, quiet=args.quiet)
     understood = understand(pipe, choice, embeds)
-    tell(understood, named, model=choice.label, quiet=args.quiet)
+    tell(understood, _rows(inputs.named, kept), model=choice.label, quiet=args.quiet)
     about = _about(args, pipe, choice.label, weights)
-    seeds = first_seeds(inputs, args.seed)
-    names = {name: display_names(values, name) for name, values in named.items()}
+    seeds = first_seeds(inputs.files, args.seed, kept)
+    names = _rows({name: display_names(values, name) for name, values in inputs.named.items()}, kept)
+    paths = [destination.paths[i] for i in kept]
     pictures = [
         # A single input is shared by all; named as it was given, so that an example stays one.
         {"file": str(path), "seed": seeds[i] + k, "inputs": _row(names, i), "understood": _row(understood, i)}
-        for i, row in enumerate(destination.paths)
+        for i, row in enumerate(paths)
         for k, path in enumerate(row)
     ]
-    _draw(pipe, pipe.condition(embeds, weights), args, destination, pictures, about)
+    _make_folder(destination.folder)
+    _draw(pipe, pipe.condition(embeds, weights), args, [path for row in paths for path in row], pictures, about)
     if args.json:
-        print(json.dumps({"pictures": pictures, "device": str(device), **about}))
+        print(json.dumps({"pictures": pictures, "skipped": inputs.skipped, "device": str(device), **about}))
     elif not args.quiet:
         for picture in pictures:
             print(picture["file"])
+    return inputs.finished()
+
+
+def _rows(lists: Mapping[str, Sequence[Any]], kept: Sequence[int]) -> dict[str, list[Any]]:
+    """Those of the inputs that are kept; what all share stays."""
+    count = max(map(len, lists.values()))
+    return {name: [values[i] for i in kept] if len(values) == count else list(values) for name, values in lists.items()}
 
 
 def _row(lists: Mapping[str, Sequence[Any]], number: int) -> dict[str, Any]:
@@ -156,32 +162,36 @@ def _weights(pairs: list[tuple[str, float]], inputs: dict[str, list[str]]) -> di
 
 
 def _encode(
-    pipe: ImageBindUnCLIPPipeline,
-    inputs: dict[str, list[str]],
-    sensors: SensorOptions,
-    *,
-    batch_size: int,
-    quiet: bool,
-) -> dict[str, torch.Tensor]:
-    """Embeddings of all inputs, (N, D) of each kind, in bounded batches; one that is shared is encoded once."""
+    pipe: ImageBindUnCLIPPipeline, inputs: Inputs, sensors: SensorOptions, *, batch_size: int, quiet: bool
+) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """Embeddings (N, D) of each kind, in bounded batches, and the N numbers of those inputs that could be read.
+
+    One that all share is encoded once.
+    """
     import torch
 
-    embeds: dict[str, list[torch.Tensor]] = {name: [] for name in inputs}
-    with progress("encode", total=sum(map(len, inputs.values())), quiet=quiet) as bar:
-        for name, values in inputs.items():
+    found = {}
+    with progress("encode", total=inputs.count, quiet=quiet) as bar:
+        for name in inputs.files:
             pipe.imagebind.tower(name)  # refuses a modality that the model does not have before reading files
-            for start in range(0, len(values), batch_size):
-                batch = [sensors.load(name, value, pipe.processor) for value in values[start : start + batch_size]]
-                embeds[name].append(pipe.embed(**{name: batch})[name])
-                bar.update(len(batch))
-    return {name: torch.cat(parts) for name, parts in embeds.items()}
+
+            def encode(files: list[str], name: str = name) -> torch.Tensor:
+                return pipe.embed(**{name: [sensors.load(name, file, pipe.processor) for file in files]})[name]
+
+            found[name] = inputs.encoded(name, encode, batch_size, bar.update)
+    count = max(map(len, inputs.files.values()))
+    own = {name for name, files in inputs.files.items() if len(files) == count}
+    kept = [i for i in range(count) if all(i in found[name] for name in own)]
+    if not kept or not all(found.values()):
+        raise InputError(f"none of the {inputs.count} inputs can be used: {inputs.skipped[0]['reason']}")
+    return {name: torch.stack([rows[i] for i in (kept if name in own else [0])]) for name, rows in found.items()}, kept
 
 
 def _draw(
     pipe: ImageBindUnCLIPPipeline,
     conditioning: torch.Tensor,
     args: argparse.Namespace,
-    destination: Destination,
+    paths: list[Path],
     pictures: list[dict[str, Any]],
     about: dict[str, Any],
 ) -> None:
@@ -189,14 +199,12 @@ def _draw(
     import torch
 
     rows = conditioning.repeat_interleave(args.num_images, dim=0)
-    paths = [path for row in destination.paths for path in row]
     options = {
         "num_inference_steps": args.steps,
         "guidance_scale": args.guidance,
         "negative_prompt": args.negative_prompt,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    _make_folder(destination.folder)
     batches = -(-len(rows) // args.batch_size)
     with progress("denoise", total=None, quiet=args.quiet) as bar:
 
@@ -214,7 +222,7 @@ def _draw(
                 generator=generators, output_type="pil", callback_on_step_end=count, **given,
             ).images  # fmt: skip
             for image, path, picture in zip(images, paths[part], pictures[part], strict=True):
-                _save(image, path, about | {key: value for key, value in picture.items() if key != "file"})
+                save_picture(image, path, about | {key: value for key, value in picture.items() if key != "file"})
 
 
 def _make_folder(folder: Path) -> None:
@@ -237,19 +245,3 @@ def _about(args: argparse.Namespace, pipe: Any, label: str, weights: dict[str, f
         "guidance": pipe.config.guidance_scale if args.guidance is None else args.guidance,
         "noise_level": args.noise_level,
     }
-
-
-def _save(image: Image, path: Path, metadata: dict[str, Any]) -> None:
-    """Write a picture whole; PNG files carry the metadata as text, one chunk a key."""
-    options: dict[str, Any] = {"quality": JPEG_QUALITY}
-    if path.suffix.lower() == ".png":
-        from PIL.PngImagePlugin import PngInfo
-
-        info = PngInfo()
-        info.add_text("Software", f"bind2gen {__version__}")
-        for key, value in metadata.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            info.add_itxt(key, text.encode("utf-8", "replace").decode())
-        options = {"pnginfo": info}
-    with written_whole(path) as temporary:
-        image.save(temporary, **options)

@@ -22,7 +22,7 @@ MEGABYTE = 1_000_000  # bytes
 def add_parser(commands: Any) -> None:
     """Add this command to the subparsers ``commands``."""
     parser = commands.add_parser("info", help="show versions, devices, bundled models and example sounds")
-    add_output(parser)
+    add_output(parser, writes=False)
     parser.set_defaults(run=run)
 
 

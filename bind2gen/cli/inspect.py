@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import written_whole
-from ..bundled import resolve_example
-from ..errors import Bind2GenError, Bind2GenWarning
+from ..errors import Bind2GenError, Bind2GenWarning, UnreadableError
 from ..modality import MODALITIES
 from .arguments import DEFAULT_MODEL, add_output
-from .files import PICTURE_SUFFIXES, check_file, check_out_file
+from .files import PICTURE_SUFFIXES, check_out_file, save_picture
+from .inputs import read_inputs
 from .loading import choose_model, load_settings
 from .names import display_names
 from .sensors import LOADING, SensorOptions, add_sensors, in_options, sensor_options
@@ -33,12 +33,10 @@ def add_parser(commands: Any) -> None:
         description="Read a file as the other commands do, say what was understood (rate, units, columns, range, "
         "holes, windows), and with --out draw the tensor that the model will see. No weights are loaded.",
     )
-    parser.add_argument("file", metavar="FILE", help="file (of IMU also a folder), or example:NAME")
+    parser.add_argument("file", metavar="FILE", help="file (of IMU also a folder), example:NAME, or - for stdin")
     parser.add_argument("--as", dest="kind", choices=KINDS, required=True, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--out", metavar="PICTURE", help=f"picture to write: {', '.join(PICTURE_SUFFIXES)}")
-    parser.add_argument(
-        "--model", metavar="DIR_OR_ID", default=DEFAULT_MODEL, help="model whose settings to use (default: mini)"
-    )
+    parser.add_argument("--model", metavar="DIR_OR_ID", default=DEFAULT_MODEL, help="model whose settings to use")
     parser.add_argument("--imagebind", metavar="PATH_OR_ID", help="encoder whose settings to use instead")
     add_sensors(parser)
     add_output(parser)
@@ -48,11 +46,12 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check, read, transform, say, draw."""
     sensors = sensor_options(args, [args.kind])
-    source = resolve_example(args.file) if args.kind == "audio" else args.file
-    check_file(source, args.kind)
-    out = check_out_file(args.out, PICTURE_SUFFIXES) if args.out else None
-    if out and out.exists() and out.samefile(source):
+    source = read_inputs({args.kind: [args.file]}).files[args.kind][0]
+    if args.kind != "imu" and Path(args.file).is_dir():
+        raise UnreadableError(f"{args.file}: wanted one {args.kind} file, this is a folder")
+    if args.out and Path(args.out).exists() and Path(args.out).samefile(source):
         raise Bind2GenError(f"--out {args.out}: this is the input and would be overwritten")
+    out = check_out_file(args.out, PICTURE_SUFFIXES, args) if args.out else None
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     processor, config = load_settings(choice)
     sensors.adapt(processor)
@@ -66,8 +65,7 @@ def run(args: argparse.Namespace) -> None:
     for doubt in doubts:
         warnings.warn(doubt, Bind2GenWarning, stacklevel=1)
     if out:
-        with written_whole(out) as temporary:
-            draw(f"{name} as {args.kind}, for {choice.label}").save(temporary)
+        save_picture(draw(f"{name} as {args.kind}, for {choice.label}"), out)
     if args.json:
         document = {"file": name, "kind": args.kind, "model": choice.label, "model_has_tower": built}
         document |= {"understood": _values(understood), "seen": _values(seen), "warnings": doubts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from ..imagebind.processor import ImageBindProcessor
     from ..pipeline import ImageBindUnCLIPPipeline
 
-ENCODER_PART, PROCESSOR_PART = "imagebind", "processor"  # folders of a saved pipeline
+ENCODER_PART, PROCESSOR_PART, DETECTOR_PART = "imagebind", "processor", "detector"  # folders of a saved pipeline
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def load_pipeline(
     choice: ModelChoice, *, modalities: list[str], device: torch.device, dtype: torch.dtype, quiet: bool
 ) -> ImageBindUnCLIPPipeline:
     """The pipeline, on its device; its own progress bar is off."""
+    logger.info("loading %s on %s in %s", choice.label, device, dtype)
     with quiet_models(quiet=quiet), progress("load", total=3, quiet=quiet) as bar:
         from ..pipeline import ImageBindUnCLIPPipeline  # seconds: torch, diffusers, transformers
 
@@ -135,6 +140,7 @@ def load_encoder(
     choice: ModelChoice, *, modalities: list[str], device: torch.device, dtype: torch.dtype, quiet: bool
 ) -> tuple[ImageBindModel, ImageBindProcessor]:
     """The encoder and its front ends alone, with no more towers than are needed."""
+    logger.info("loading the encoder of %s on %s in %s", choice.label, device, dtype)
     with quiet_models(quiet=quiet), progress("load", total=3, quiet=quiet) as bar:
         from ..imagebind.loading import load_imagebind, load_processor
         from ..imagebind.model import ImageBindModel

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 MAX_MESSAGE = 600  # characters
+FAILED = 1  # exit code where an input, a model or the machine cannot do it
 
 
 def one_line(message: object) -> str:
@@ -25,10 +26,10 @@ def one_line(message: object) -> str:
 
 
 def progress(name: str, *, total: int | None, quiet: bool) -> tqdm:
-    """A bar on stderr that goes when it is done, so that a later message stands on a line of its own."""
+    """A bar on stderr, if that is a terminal; it goes when it is done, so that messages stand on lines of their own."""
     from tqdm import tqdm
 
-    return tqdm(desc=name, total=total, disable=quiet, leave=False, file=sys.stderr, dynamic_ncols=True)
+    return tqdm(desc=name, total=total, disable=quiet or None, leave=False, file=sys.stderr, dynamic_ncols=True)
 
 
 class _OwnLines(logging.Handler):
@@ -46,14 +47,20 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Within the block: bind2gen's warnings and log lines as single lines, everybody else's not at all."""
+def quiet_libraries(*, verbose: bool = False) -> Iterator[None]:
+    """Within the block: bind2gen's warnings and log lines as single lines, everybody else's not at all.
+
+    Args:
+        verbose: everybody's, and bind2gen's log down to INFO.
+    """
     root, own = logging.getLogger(), logging.getLogger("bind2gen")
-    silent, lines = logging.NullHandler(), _OwnLines(logging.WARNING)
+    silent, lines = logging.NullHandler(), _OwnLines(logging.INFO if verbose else logging.WARNING)
     root.addHandler(silent)  # without any handler Python prints warnings of loggers on stderr
     own.addHandler(lines)
+    level = own.level
+    own.setLevel(lines.level)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("default" if verbose else "ignore")
         warnings.simplefilter("always", Bind2GenWarning)
         warnings.showwarning = _show_warning
         try:
@@ -61,11 +68,12 @@ def quiet_libraries() -> Iterator[None]:
         finally:
             root.removeHandler(silent)
             own.removeHandler(lines)
+            own.setLevel(level)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    if issubclass(category, Bind2GenWarning):
-        say(f"bind2gen: warning: {one_line(message)}")
+    kind = "" if issubclass(category, Bind2GenWarning) else f"{category.__name__}: "  # of a library, with --verbose
+    say(f"bind2gen: warning: {kind}{one_line(message)}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ SPREAD = 1_000_000  # seeds that inputs are spread over: short enough to be type
 BLOCK = 1 << 20  # bytes read at a time
 
 
-def first_seeds(inputs: Mapping[str, Sequence[str]], seed: int) -> list[int]:
+def first_seeds(inputs: Mapping[str, Sequence[str]], seed: int, kept: Sequence[int] | None = None) -> list[int]:
     """The seed of each input's first picture.
 
     A single input has ``seed``. Of several each has ``seed`` plus a number below :data:`SPREAD` made of the bytes of
@@ -22,12 +22,16 @@ def first_seeds(inputs: Mapping[str, Sequence[str]], seed: int) -> list[int]:
     Args:
         inputs: modality -> files or texts, one or equally many of each.
         seed: that all are shifted by.
+        kept: numbers of the inputs that seeds are wanted of; default is all.
     """
     count = max(map(len, inputs.values()))
     if count == 1:
         return [seed]
     own = {name: values for name, values in inputs.items() if len(values) == count}
-    return [seed + _number({name: values[i] for name, values in own.items()}) for i in range(count)]
+    return [
+        seed + _number({name: values[i] for name, values in own.items()})
+        for i in (range(count) if kept is None else kept)
+    ]
 
 
 def _number(row: Mapping[str, str]) -> int:

@@ -77,27 +77,34 @@ def _add_depth(group: Any) -> None:
     group.add_argument("--depth-baseline", type=above_zero, metavar="M", help="metres between the two views")
     group.add_argument(
         "--depth-convention", choices=DEPTH_CONVENTIONS, metavar="NAME",
-        help="metres, or unrotated: depth eight times too large, as the released weights may have seen it",
+        help="metres, or unrotated: depth eight times too large, as the released weights may have seen it "
+        "(default: the model's)",
     )  # fmt: skip
     group.add_argument(
         "--depth-holes", choices=DEPTH_HOLES, metavar="NAME",
-        help="fill pixels without depth from around them, or take them as near or far",
+        help="fill pixels without depth from around them, or take them as near or far (default: the model's)",
     )  # fmt: skip
 
 
 def _add_thermal(group: Any) -> None:
     group.add_argument(
         "--thermal-encoding", choices=THERMAL_ENCODINGS, metavar="NAME",
-        help=f"{', '.join(THERMAL_ENCODINGS[:3])}, or a palette: {', '.join(THERMAL_ENCODINGS[3:])}",
+        help=f"{', '.join(THERMAL_ENCODINGS[:3])}, or a palette: {', '.join(THERMAL_ENCODINGS[3:])} (default: auto)",
     )  # fmt: skip
     group.add_argument(
         "--thermal-box", type=_box, metavar="X0,Y0,X1,Y1", help="part of each picture, e.g. a person, in pixels"
     )
     group.add_argument(
-        "--thermal-normalization", choices=THERMAL_NORMALIZATIONS, metavar="NAME", help="plain: 0..1; half: -1..1"
+        "--thermal-normalization",
+        choices=THERMAL_NORMALIZATIONS,
+        metavar="NAME",
+        help="plain: 0..1; half: -1..1 (default: the model's)",
     )
     group.add_argument(
-        "--thermal-polarity", choices=THERMAL_POLARITIES, metavar="NAME", help="of grey files: white_hot, black_hot"
+        "--thermal-polarity",
+        choices=THERMAL_POLARITIES,
+        metavar="NAME",
+        help="of grey files: white_hot, black_hot (default: the model's)",
     )
 
 
@@ -116,7 +123,7 @@ def _add_imu(group: Any) -> None:
     )  # fmt: skip
     group.add_argument(
         "--imu-timestamps", choices=TIMESTAMPS, metavar="NAME",
-        help="times that jitter or repeat: auto, given (as they are), even, sort (rows out of order)",
+        help="times that jitter or repeat: auto (default), given (as they are), even, sort (rows out of order)",
     )  # fmt: skip
     group.add_argument("--imu-row", type=whole(0, MAX_ROW), metavar="N", help="window of a UCI HAR folder, from 0")
     group.add_argument(

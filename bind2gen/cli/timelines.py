@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..embedding_files import EmbeddingSet
-from ..errors import Bind2GenError
+from ..errors import Bind2GenError, InputError
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..preprocess.containers import opened_container
 from ..preprocess.sources import opened
 from ..timeline import embed_timeline
+from .inputs import Inputs
 from .reporting import progress
 from .sensors import SensorOptions, in_options
 
@@ -23,7 +24,7 @@ MICROSECONDS = 1_000_000  # in a second; FFmpeg counts durations in them
 def embed_recordings(
     model: ImageBindModel,
     processor: ImageBindProcessor,
-    inputs: dict[str, list[str]],
+    inputs: Inputs,
     names: dict[str, list[str]],
     sensors: SensorOptions,
     args: argparse.Namespace,
@@ -32,7 +33,7 @@ def embed_recordings(
     """Windows of all recordings, in the order of the inputs; of what is read nothing is held but the vectors.
 
     Args:
-        inputs: modality -> files.
+        inputs: what was given; what cannot be read is left out where it says so.
         names: modality -> what to call them in the result, one name a window.
         args: window, hop, batch_size and quiet are used.
         details: of the result; window and hop are added where they were given.
@@ -40,13 +41,19 @@ def embed_recordings(
     vectors: dict[str, np.ndarray] = {}
     rows: dict[str, list[str]] = {}
     times: dict[str, np.ndarray] = {}
-    for name, sources in inputs.items():
+    for name, sources in inputs.files.items():
         parts, spans, rows[name] = [], [], []
-        for source, label in zip(sources, names[name], strict=True):
-            found, when = _embed(model, processor, name, source, sensors, args)
+        for number, (source, label) in enumerate(zip(sources, names[name], strict=True)):
+            try:
+                found, when = _embed(model, processor, name, source, sensors, args)
+            except InputError as error:
+                inputs.skip(name, number, error)
+                continue
             parts.append(found)
             spans.append(when)
             rows[name] += [label] * len(found)
+        if not parts:
+            raise InputError(f"none of the recordings of {name} can be read: {inputs.skipped[-1]['reason']}")
         vectors[name], times[name] = np.concatenate(parts), np.concatenate(spans)
     said = {key: str(getattr(args, key)) for key in ("window", "hop") if getattr(args, key) is not None}
     return EmbeddingSet(vectors, rows, details | said, times)

@@ -64,7 +64,6 @@ def generate(
     sounds: AudioSet,
     seeds: Sequence[int],
     *,
-    side: int,
     quiet: bool = False,
     **options: float,
 ) -> np.ndarray:
@@ -72,11 +71,10 @@ def generate(
 
     Args:
         seeds: one for each sound.
-        side: width and height in pixels that pictures of another size are brought to.
         options: for the pipeline's call.
 
     Returns:
-        (N, side, side, 3) uint8.
+        (N, S, S, 3) uint8.
     """
     audio, pictures = with_rate(sounds), []
     with tqdm(total=len(audio), desc="pictures", disable=quiet or None, leave=False) as bar:
@@ -84,9 +82,16 @@ def generate(
             part = slice(start, start + BATCH)
             generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
             made = pipe(audio=audio[part], generator=generators, **options).images
-            pictures += [np.asarray(p if p.size == (side, side) else p.resize((side, side))) for p in made]
+            pictures += map(np.asarray, made)
             bar.update(len(made))
     return np.stack(pictures)
+
+
+def at_side(pixels: np.ndarray, side: int) -> np.ndarray:
+    """(N, S, S, 3) uint8 brought to ``side``."""
+    if pixels.shape[1] == side:
+        return pixels
+    return np.stack([np.asarray(Image.fromarray(picture).resize((side, side))) for picture in pixels])
 
 
 @torch.no_grad()

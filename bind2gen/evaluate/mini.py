@@ -100,14 +100,14 @@ class _Run:
     ) -> None:
         self.pipe, self.judge, self.data, self.model, self.options = pipe, judge, data, model, options
         self.seen, self.heard = data.photos.concepts(), data.sounds.concepts()
-        self.side = data.photos.pixels.shape[1]
+        self.side = data.photos.pixels.shape[1]  # the judge's
         self.shown = np.concatenate([data.training.pixels, cut_outs(data.training).pixels])  # to the host, in training
         self.names = [name for name in JUDGED if name in set(self.heard)]
         self.photo_embeds = self._embed("image", list(data.photos.pixels))
         self.sound_embeds = self._embed("audio", drawing.with_rate(data.sounds))
         # Moved over the gap between the modalities, where photos' embeddings lie.
         self.moved_embeds = drawing.understood(pipe, audio=self.sound_embeds)
-        self.pictures = self._draw(data.sounds, range(len(self.heard)))
+        self.pictures = drawing.at_side(self._draw(data.sounds, range(len(self.heard))), self.side)
         first = np.array([np.flatnonzero(self.heard == name)[0] for name in self.names])
         self.by_seed = self._draw_seeds(first)  # (C, S, H, W, 3)
 
@@ -143,9 +143,7 @@ class _Run:
         return drawing.embed(self.pipe, modality, items, quiet=self.options.quiet)
 
     def _draw(self, sounds: AudioSet, seeds: Sequence[int]) -> np.ndarray:
-        return drawing.generate(
-            self.pipe, sounds, seeds, side=self.side, quiet=self.options.quiet, **self.options.call()
-        )
+        return drawing.generate(self.pipe, sounds, seeds, quiet=self.options.quiet, **self.options.call())
 
     def _draw_seeds(self, first: np.ndarray) -> np.ndarray:
         """Seeds 0 to 7 of one sound a concept."""
@@ -188,9 +186,9 @@ class _Run:
         return Row.of(answers)
 
     def _variety(self) -> Variety | None:
-        flat = self.by_seed.reshape(-1, *self.by_seed.shape[2:])
-        embeds = self._embed("image", list(flat)).unflatten(0, self.by_seed.shape[:2])
-        seeds = list(zip(self.by_seed, embeds, strict=True))
+        flat = drawing.at_side(self.by_seed.reshape(-1, *self.by_seed.shape[2:]), self.side)
+        by_seed = flat.reshape(*self.by_seed.shape[:2], *flat.shape[1:])
+        seeds = list(zip(by_seed, self._embed("image", list(flat)).unflatten(0, by_seed.shape[:2]), strict=True))
         photos = []
         for name in self.names:
             chosen = np.flatnonzero(self.seen == name)[:PHOTOS_OF_A_CONCEPT]

@@ -12,6 +12,7 @@ import torch
 from ..errors import Bind2GenWarning, HostError, InputError
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+LARGEST_NOISE = 2**13  # deviations: diffusers' own stand-in for pure noise is 2**12
 MAX_IMAGES = 1000  # an input
 DRAWING = ("DPMSolverMultistep", "DDIM", "DDPM", "EulerDiscrete", "EulerAncestralDiscrete", "UniPCMultistep", "PNDM")
 
@@ -37,7 +38,8 @@ def check_scheduler(scheduler: Any) -> None:
         HostError: it does not follow the noise levels that the UNet was trained on; those that do are named.
     """
     name = type(scheduler).__name__
-    if not hasattr(scheduler, "alphas_cumprod"):  # EDM's, and those of flow matching
+    # EDM's, and those of flow matching; and on a schedule that ends in pure noise those that cannot begin there.
+    if not hasattr(scheduler, "alphas_cumprod") or float(scheduler.init_noise_sigma) > LARGEST_NOISE:
         known = ", ".join(f"{one}Scheduler" for one in DRAWING)
         words = f"{name} does not follow the noise levels that the UNet was trained on and draws grey"
         raise HostError(f"scheduler: {words}; wanted one of {known}")

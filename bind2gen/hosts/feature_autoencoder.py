@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Self
 
-import timm
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.vae import Decoder, DecoderOutput
+from diffusers.models.autoencoders.vae import Decoder, DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
@@ -20,8 +19,8 @@ from torch import nn
 
 from ..errors import HostError
 from ..imagebind.agreement import AgreementMixin
-from .patch_autoencoder import exact_latents
 
+NO_VARIANCE = -30.0  # logarithm; the encoder is deterministic
 FOLD = 2  # the decoder ends at half the picture's size, with the pixels of a square side by side in its channels
 
 
@@ -67,6 +66,8 @@ class FeatureAutoencoder(AgreementMixin, ModelMixin, ConfigMixin):
         sample_size: int = 128,
         scaling_factor: float = 1.0,
     ) -> None:
+        import timm  # heavy, and most hosts do without
+
         super().__init__()
         if not timm.is_model(network):  # timm would look for other names on the hub
             raise HostError(f"wanted an autoencoder that begins with {network!r}, timm {timm.__version__} has none")
@@ -95,7 +96,11 @@ class FeatureAutoencoder(AgreementMixin, ModelMixin, ConfigMixin):
         """``.latent_dist``, as of AutoencoderKL; it has no variance."""
         unit = (x + 1) / 2
         features = self.encoder((unit - self.config.image_mean) / self.config.image_std)
-        return exact_latents((features - self.latent_mean) / self.latent_std, return_dict)
+        mean, std = (part.to(features) for part in (self.latent_mean, self.latent_std))  # offloaded, they stay away
+        latents = (features - mean) / std
+        moments = torch.cat([latents, torch.full_like(latents, NO_VARIANCE)], dim=1)
+        posterior = DiagonalGaussianDistribution(moments, deterministic=True)
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     @apply_forward_hook
     def decode(

@@ -158,8 +158,10 @@ def unet_conditions(
 
     def encoded(texts: str | list[str] | None, name: str) -> torch.Tensor:
         listed = prompts_for(texts, len(image_embeds), name)
-        _warn_of_lost_words(host.tokenizer, listed, name)
-        return host.encode_prompt(listed, image_embeds.device, num_images, False, lora_scale=lora_scale)[0]
+        states = host.encode_prompt(listed, image_embeds.device, num_images, False, lora_scale=lora_scale)[0]
+        if any(listed):
+            _warn_of_lost_words(host.tokenizer, listed, states, name)
+        return states
 
     with layers_skipped(host.text_encoder, host.clip_skip):
         prompt_embeds = encoded(prompt, "prompt")
@@ -194,7 +196,10 @@ def layers_skipped(text_encoder: Any, count: int | None) -> Iterator[None]:
         encoder.layers = layers
 
 
-def _warn_of_lost_words(tokenizer: Any, texts: list[str], name: str) -> None:
+def _warn_of_lost_words(tokenizer: Any, texts: list[str], states: torch.Tensor, name: str) -> None:
+    if not states.any():  # the bundled generator learned without prompts
+        warnings.warn(f"{name}: this host reads none; words go in by text=", Bind2GenWarning, stacklevel=2)
+        return
     context = tokenizer.model_max_length
     for text in dict.fromkeys(texts):
         ids = tokenizer(text, verbose=False)["input_ids"]

@@ -14,7 +14,8 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 
 from ..errors import HostError, ShapeError
 
-CALLBACK_TENSORS = ("latents", "prompt_embeds", "class_labels")
+ESTIMATE = "pred_original_sample"  # as diffusers' schedulers call it; a callback may look at it, not change it
+CALLBACK_TENSORS = ("latents", "prompt_embeds", "class_labels", ESTIMATE)
 
 StepCallback = Callable[[Any, int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]
 
@@ -164,8 +165,9 @@ def denoise(
             continue  # the progress bar still runs to its end
         guided, latents = host.do_classifier_free_guidance, tensors["latents"]
         conditions = {name: _rows(name, tensors[name], pictures, guided) for name in ("prompt_embeds", "class_labels")}
+        seen = host.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
         predicted = host.unet(
-            host.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t),
+            seen,
             t,
             encoder_hidden_states=conditions["prompt_embeds"],
             class_labels=conditions["class_labels"],
@@ -179,10 +181,27 @@ def denoise(
                 predicted = rescale_noise_cfg(predicted, conditioned, host.guidance_rescale)
         tensors["latents"] = host.scheduler.step(predicted, t, latents, **step_options, return_dict=False)[0]
         if callback is not None:
-            changed = callback(host, i, t, {name: tensors[name] for name in inputs_of_callback}) or {}
+            known = tensors
+            if ESTIMATE in inputs_of_callback:
+                known = tensors | {ESTIMATE: clean_estimate(host.scheduler, seen[-pictures:], t, predicted)}
+            changed = callback(host, i, t, {name: known[name] for name in inputs_of_callback}) or {}
             for name in tensors.keys() & changed.keys():
                 tensors[name] = _each_its_own(tensors[name], changed[name], pictures)
     return tensors["latents"]
+
+
+def clean_estimate(scheduler: Any, seen: torch.Tensor, t: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    """The clean latents that a prediction points at; the same for all schedulers, whatever they make of it.
+
+    Args:
+        seen: (N, C, h, w) what the network saw: ``sqrt(a) * latents + sqrt(1 - a) * noise``.
+        predicted: (N, C, h, w) of it, at timestep ``t``.
+    """
+    a = scheduler.alphas_cumprod[round(float(t))].to(seen)
+    signal, noise, kind = a.sqrt(), (1 - a).sqrt(), scheduler.config.prediction_type
+    if kind == "sample":
+        return predicted
+    return signal * seen - noise * predicted if kind == "v_prediction" else (seen - noise * predicted) / signal
 
 
 def _rows(name: str, rows: torch.Tensor, pictures: int, guided: bool) -> torch.Tensor:

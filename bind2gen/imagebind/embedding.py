@@ -10,11 +10,9 @@ import torch
 
 from ..errors import Bind2GenWarning, ModalityError
 from ..modality import MODALITIES
+from ..suggestions import did_you_mean
 from .model import ImageBindModel
 from .processor import ImageBindProcessor
-
-# The processor's keyword for each modality that it reads.
-PROCESSOR_KEYS = {name: "images" if name == "image" else name for name in MODALITIES}
 
 
 @torch.no_grad()
@@ -38,13 +36,13 @@ def embed_inputs(
         ModalityError: an unknown modality, or one without a tower.
         InputError: an input cannot be read.
     """
-    if unknown := [modality for modality in inputs if modality not in PROCESSOR_KEYS]:
-        raise ModalityError(f"{', '.join(unknown)}: no such modality; known are {', '.join(PROCESSOR_KEYS)}")
+    if unknown := [modality for modality in inputs if modality not in MODALITIES]:
+        hint = did_you_mean(unknown[0], MODALITIES, "{}=")
+        raise ModalityError(f"{', '.join(unknown)}: no such modality; known are {', '.join(MODALITIES)}{hint}")
     for modality in inputs:
         encoder.tower(modality)  # refused before the inputs are read
     if encoder.training:
         words = f"{name} is in training mode, its embeddings are partly random; call {name}.eval()"
         warnings.warn(words, Bind2GenWarning, stacklevel=3)
-    keys = {PROCESSOR_KEYS[modality]: value for modality, value in inputs.items()}
-    output = encoder(**processor(**keys, sampling_rate=sampling_rate, device=device or encoder.device))
+    output = encoder(**processor(**inputs, sampling_rate=sampling_rate, device=device or encoder.device))
     return {modality: output[MODALITIES[modality].embeds_key] for modality in inputs}

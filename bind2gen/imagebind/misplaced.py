@@ -8,10 +8,9 @@ from typing import Any
 
 import PIL.Image
 
-# Of the processor; pipelines, which call a picture by the modality's name, have the same but for one.
 KEYWORDS = {
     "text": "words go in as text=",
-    "image": "pictures go in as image= (of a processor: images=)",
+    "image": "pictures go in as image= (what a detection pipeline is to find: like=)",
     "audio": "sounds go in as audio=",
     "video": "videos go in as video=",
 }

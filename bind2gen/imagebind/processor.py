@@ -78,6 +78,7 @@ class ImageBindProcessor(ProcessorMixin):
         thermal: Any = None,
         imu: Any = None,
         *,
+        image: Any = None,
         sampling_rate: float | None = None,
         return_tensors: str | None = "pt",
         device: Device | None = None,
@@ -86,7 +87,9 @@ class ImageBindProcessor(ProcessorMixin):
 
         Args:
             text: strings.
-            images: paths, bytes, file objects, PIL images, arrays (H, W, 3), tensors (3, H, W).
+            image, images: paths, bytes, file objects, PIL images, arrays (H, W, 3), tensors (3, H, W); in RGB
+                order, one of OpenCV's goes in as ``picture[..., ::-1]``. Two names of one argument: bind2gen's and
+                transformers'.
             audio: paths, bytes, file objects, ``(array, rate)``, arrays or tensors (see ``sampling_rate``).
             video: paths, bytes, file objects, ``(frames, frames per second)``.
             depth: 16-bit or float pictures, arrays in metres; or what ``preprocess.depth.load`` gives, where
@@ -107,7 +110,17 @@ class ImageBindProcessor(ProcessorMixin):
         """
         if return_tensors not in ("pt", "np", None):
             raise InputError(f"return_tensors: wanted 'pt' or 'np', got {return_tensors!r}")
-        given = dict(text=text, image=images, audio=audio, video=video, depth=depth, thermal=thermal, imu=imu)
+        if image is not None and images is not None:
+            raise InputError("image and images are two names of one argument; give one of them")
+        given = dict(
+            text=text,
+            image=images if image is None else image,
+            audio=audio,
+            video=video,
+            depth=depth,
+            thermal=thermal,
+            imu=imu,
+        )
         data: dict[str, torch.Tensor] = {}
         times: dict[str, torch.Tensor] = {}
         for name, value in given.items():
@@ -122,7 +135,7 @@ class ImageBindProcessor(ProcessorMixin):
             if spans[0] is not None:
                 times[name] = _padded(spans)[0]
         if not data:
-            raise InputError("nothing to process: give text, images, audio, video, depth, thermal or imu")
+            raise InputError("nothing to process: give text, image, audio, video, depth, thermal or imu")
         if return_tensors == "np":
             data = {key: value.cpu().numpy() for key, value in data.items()}
         features = ImageBindFeatures(data)

@@ -24,16 +24,23 @@ from .texts import Texts
 STAGES = {  # in order: module and function, and the options that are its own
     "read": ("read", "run_read", ()),
     "see": ("see", "run_see", ("copies",)),
-    "hear": ("hear", "run_hear", ("copies",)),
+    "hear-pack": ("hear", "run_pack", ()),
+    "hear": ("hear", "run_hear", ("pack",)),
     "thermal": ("senses", "run_thermal", ()),
     "depth": ("senses", "run_depth", ()),
     "imu": ("senses", "run_imu", ()),
-    "package": ("package", "run_package", ("host", "to")),
     "draw-pack": ("draw_pack", "run_pack", ()),
     "draw": ("draw", "run_draw", ("pack", "minutes", "batch", "columns")),
+    "package": ("package", "run_package", ("host", "to")),
+    "detector": ("detect", "run_detector", ("host",)),
     "draw-judge": ("draw_judge", "run_judge", ("pack", "steps", "columns")),
 }
-NEEDED = {"package": ("data", "teachers", "host", "to"), "draw": ("pack",), "draw-judge": ("pack",)}
+NEEDED = {
+    "package": ("data", "teachers", "host", "to"),
+    "detector": ("data", "teachers", "host"),
+    "draw": ("pack",),
+    "draw-judge": ("pack",),
+}
 FIRST = "_first"  # stage of the recipe, by which another one begins
 
 
@@ -45,13 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and figures")
     parser.add_argument("--words", type=int, default=20_000, help="read: rows of the table of words")
     parser.add_argument("--phrases", type=int, default=5000, help="read: phrases to compose, and definitions to take")
-    parser.add_argument("--copies", type=int, help="see, hear: of each photo or sound, as it is and altered")
+    parser.add_argument("--copies", type=int, help="see: of each photo, as it is and altered")
     parser.add_argument("--to", type=Path, help="package: folder for the finished pipeline")
     parser.add_argument(
         "--host", type=Path,
-        help="package: pipeline whose generator and detector are taken, with the encoder that they were trained with",
+        help="package: pipeline whose detector is taken; detector: pipeline with the encoder and its adapter",
     )  # fmt: skip
-    parser.add_argument("--pack", type=Path, help="draw, draw-judge: the file of draw-pack, which is all they need")
+    parser.add_argument("--pack", type=Path, help="draw, draw-judge, hear: the file of their pack stage, all they need")
     parser.add_argument("--minutes", type=float, help="draw: train for so long, not for a number of steps")
     parser.add_argument("--batch", type=int, help="draw: another number of photos a step; 512 want a GPU")
     parser.add_argument("--columns", type=int, help="draw, draw-judge: pictures of each kind")
@@ -62,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("bind2gen").setLevel(logging.INFO)
     if options.threads:
         torch.set_num_threads(options.threads)
-    needed = NEEDED.get(options.stage, ("data", "teachers"))
+    needed = () if options.pack else NEEDED.get(options.stage, ("data", "teachers"))
     if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
         parser.error(f"{options.stage}: {', '.join(missing)} missing")
     module, name, own = STAGES[options.stage]

@@ -11,7 +11,7 @@ from scipy import signal
 from ..train.augment import augment_sounds
 
 TELEPHONE = (300.0, 3400.0)  # Hz
-ROOM, CLIPPED, CUT, BANDED, CODED, NOISY = 0.3, 0.15, 0.25, 0.35, 0.35, 0.6  # shares of the sounds so altered
+ROOM, CLIPPED, CUT, BANDED, CODED, NOISY = 0.3, 0.15, 0.25, 0.35, 0.15, 0.6  # shares of the sounds so altered
 SNR = (0.0, 20.0)  # dB of the sound over what is around it
 DECAY = (0.15, 0.9)  # s until a room has lost 60 dB
 SHORTEST = 0.4  # s

@@ -22,10 +22,9 @@ from tqdm.auto import tqdm
 
 from ..atomic import written_whole
 from ..evaluate.sheets import contact_sheet, nearest_sheet
-from ..train.autoencoder import peak_signal_to_noise, to_unit_range
 from ..train.data import ImageSet
 from ..train.loop import LoopConfig
-from .draw_decoder import to_pixels
+from .draw_decoder import peak_signal_to_noise, to_pixels, to_unit_range
 from .draw_generator import draw
 from .draw_pack import Pack
 from .draw_training import Drawing

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..hosts.feature_autoencoder import first_stages
+from ..train.data import ImageSet
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,24 @@ ENDED_BELOW = 0.5
 MEMORY = 0.98  # of the mean of this loss
 
 
+def to_unit_range(pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float in -1..1, on the device of a tensor."""
+    if not isinstance(pixels, torch.Tensor):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def to_pixels(pictures: torch.Tensor) -> np.ndarray:
     """(N, 3, H, W) about -1..1 -> (N, H, W, 3) uint8."""
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def peak_signal_to_noise(autoencoder: nn.Module, images: ImageSet, count: int = 256) -> float:
+    """Mean PSNR in dB of ``count`` evenly spread photos after encode and decode."""
+    target = to_unit_range(images.pixels[:: max(1, len(images.pixels) // count)]).to(autoencoder.device)
+    decoded = autoencoder.decode(autoencoder.encode(target).latent_dist.mode()).sample.float().clamp(-1, 1)
+    error = ((decoded - target) / 2).square().flatten(1).mean(1)
+    return (-10 * error.log10()).mean().item()
 
 
 class Features(nn.Module):

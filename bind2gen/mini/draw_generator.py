@@ -11,14 +11,10 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditio
 from torch import nn
 
 from ..hosts.feature_autoencoder import FeatureAutoencoder
-from ..train.conditions import concept_means
-from ..train.host import (
-    BLENDED_SHARE,
-    MAX_NOISE_LEVEL,
-    NOISED_SHARE,
-    TEXT_WIDTH,
+from .draw_conditions import (
     blend_with_concept,
     class_labels,
+    concept_means,
     embedding_noise_schedule,
     fit_normalizer,
 )
@@ -28,10 +24,13 @@ from .draw_pack import Pack
 WIDTH, LAYERS = 256, 3  # of the one level; transformer layers behind each of its three residual blocks
 NOISE_SHIFT = 1.6  # of noise over signal beside the cosine schedule's: features hold more than pixels do
 TIMESTEPS = 1000
+TEXT_WIDTH = 64  # of the states of prompts, which are zeros
+NOISED_SHARE = 0.5  # share of samples whose embedding is noised, so that embeddings near a photo's also work
+MAX_NOISE_LEVEL = 600  # of 1000
+BLENDED_SHARE = 0.5  # share of samples whose embedding is drawn towards the mean of its kind: what a sound gives
 CONDITION_DROP = 0.12  # share of samples without condition, for guidance
 GUIDANCE, SAMPLING_STEPS = 3.0, 25
 DRAWN_AT_ONCE = 128
-SAMPLER = "sde-dpmsolver++"  # of DPMSolverMultistepScheduler, as the packaged pipeline's
 
 
 def build_generator(latent_channels: int, latent_size: int, embed_dim: int) -> UNet2DConditionModel:
@@ -67,6 +66,11 @@ def noise_schedule() -> DDPMScheduler:
         timestep_spacing="trailing",
         clip_sample=False,
     )
+
+
+def sampler() -> DPMSolverMultistepScheduler:
+    """For drawing along :func:`noise_schedule`; fresh noise at every step mends what went wrong at an earlier one."""
+    return DPMSolverMultistepScheduler.from_config(noise_schedule().config, algorithm_type="sde-dpmsolver++")
 
 
 class Conditions(nn.Module):
@@ -122,7 +126,7 @@ def generator_loss(
 @torch.no_grad()
 def sample(unet: UNet2DConditionModel, labels: torch.Tensor, guidance: float = GUIDANCE, seed: int = 0) -> torch.Tensor:
     """Latents (N, C, H, W) for class labels (N, 2D), in :data:`SAMPLING_STEPS` steps."""
-    scheduler = DPMSolverMultistepScheduler.from_config(noise_schedule().config, algorithm_type=SAMPLER)
+    scheduler = sampler()
     scheduler.set_timesteps(SAMPLING_STEPS)
     draw, side = torch.Generator(labels.device).manual_seed(seed), unet.config.sample_size
     shape = (len(labels), unet.config.in_channels, side, side)

@@ -19,10 +19,9 @@ from ..evaluate.judge import judge_features, judge_logits, prepare_judge
 from ..evaluate.likeness import THUMBNAIL, closeness, nearest, thumbnails, variety
 from ..evaluate.verdicts import Verdicts, from_scores
 from ..hosts.feature_autoencoder import FeatureAutoencoder
-from ..train.autoencoder import to_unit_range
 from ..train.data import ImageSet, Sample
 from .draw import PARTS
-from .draw_decoder import to_pixels
+from .draw_decoder import to_pixels, to_unit_range
 from .draw_generator import Conditions, draw
 from .draw_pack import Pack
 from .figures import keep

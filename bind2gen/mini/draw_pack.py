@@ -30,11 +30,10 @@ from ..hosts.feature_autoencoder import first_stages
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..preprocess import image
-from ..train.autoencoder import to_unit_range
-from ..train.conditions import mean_by_concept
 from ..train.data import ImageSet, Sample, held_out, read_members, read_rows
 from ..train.typical import CERTAINTY_SCALE, GRID, Looks, cut_out, object_box, typical_photos
-from .draw_decoder import COMPARED, SEEN_STAGES, STAGES, Features
+from .draw_conditions import mean_by_concept
+from .draw_decoder import COMPARED, SEEN_STAGES, STAGES, Features, to_unit_range
 from .photos import webp
 from .see import towers_of
 from .teachers import lite0

@@ -13,10 +13,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..errors import NonFiniteError
 from ..hosts.feature_autoencoder import FeatureAutoencoder
-from ..train.autoencoder import to_unit_range
-from ..train.conditions import drawn_weights
 from ..train.loop import LoopConfig, averaging, half_precision, learning_rate_factor, parameter_groups
-from .draw_decoder import NETWORK, STAGES, Adversary, Features, reconstruction_loss
+from .draw_conditions import drawn_weights
+from .draw_decoder import NETWORK, STAGES, Adversary, Features, reconstruction_loss, to_unit_range
 from .draw_generator import Conditions, build_generator, generator_loss, noise_schedule
 from .draw_pack import Pack
 

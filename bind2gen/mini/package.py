@@ -1,12 +1,10 @@
-"""Stage ``package``: the trained towers in front of a generator and a detector that were trained in another space.
+"""Stage ``package``: the trained towers in front of what stage ``draw`` trained, and a detector.
 
-The encoder before this one, which lies in the host's pipeline folder, embeds the same photos: a ridge map leads from
-the new image embeddings to the old ones, which the generator takes. The detector has class vectors of its own.
+The detector is that of an earlier pipeline folder and has class vectors of its own.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import shutil
@@ -18,24 +16,24 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from tqdm.auto import tqdm
+from diffusers import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..adapter import EmbeddingAdapter
 from ..arithmetic import gap_shift
 from ..detection import DETECTOR_PART
-from ..errors import HostError, InputError
+from ..errors import InputError
+from ..hosts.feature_autoencoder import FeatureAutoencoder
 from ..imagebind.config import ImageBindConfig
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..pipeline import ImageBindUnCLIPPipeline
 from ..text_towers import EncoderText
-from ..train.conditions import mean_by_concept
 from ..train.data import read_rows, recording
 from ..train.fit_adapter import fit_linear_map
 from ..train.loop import weights_of
-from ..train.mini import Run
-from ..train.mini_package import ALTERED_COPIES, PICTURED_AS, save_half
 from ..train.mini_recipe import (
     EMBED_DIM,
     TEMPLATES,
@@ -45,21 +43,27 @@ from ..train.mini_recipe import (
     thermal_settings,
 )
 from ..train.pairings import embed_altered
+from ..train.raycast import POSTURES
+from ..train.sensed import source
 from ..vocabulary import embed_names
-from .heard import Cached, Heard
-from .photos import Photos, load_photos
+from . import draw, draw_pack
+from .draw_conditions import embedding_noise_schedule, mean_by_concept
+from .draw_generator import GUIDANCE, TEXT_WIDTH, Conditions, sampler
+from .heard import Heard, through
+from .photos import load_photos
 from .pictures import pictures_of
 from .see import towers_of
 from .sounds import load_sounds
-from .teachers import LITE0_MEAN, LITE0_STD, yamnet
+from .teachers import LITE0_MEAN, LITE0_STD
 from .texts import Texts
 from .thresholds import examples, measure
 
 logger = logging.getLogger(__name__)
 
 SENSES = {"thermal": thermal_settings, "depth": depth_settings, "imu": imu_settings}
-BATCH = 32  # items embedded at a time
-HEARD_COPIES = 3  # of each sound: as it is, and altered
+ALTERED_COPIES = 3  # of each infrared picture, depth map or movement
+PICTURED_AS = {name: "person" for name in POSTURES}  # what a picture of a movement shows
+RESIDUAL = 0.35  # share of what is heard beside the kind that is drawn: with more, kinds are mistaken
 
 
 def trained_encoder(out: Path) -> tuple[ImageBindModel, ImageBindProcessor]:
@@ -91,24 +95,67 @@ def trained_encoder(out: Path) -> tuple[ImageBindModel, ImageBindProcessor]:
     return model.eval(), processor
 
 
+def generator_parts(folder: Path) -> dict[str, object]:
+    """What the folder of stage ``draw`` holds, as components of a Stable unCLIP pipeline that samples as it was judged.
+
+    Raises:
+        InputError: the stage has not been trained yet.
+    """
+    saved = folder / draw.PARTS
+    if not saved.is_dir():
+        raise InputError(f"{saved}: wanted what stage draw leaves, found none")
+    tokenizer, text_encoder = silent_text()
+    return {
+        "unet": rounded(without_prompts(UNet2DConditionModel.from_pretrained(saved / "unet").eval())),
+        "vae": FeatureAutoencoder.from_pretrained(saved / "vae").eval(),
+        "image_normalizer": StableUnCLIPImageNormalizer.from_pretrained(saved / "image_normalizer"),
+        "image_noising_scheduler": embedding_noise_schedule(),
+        "scheduler": sampler(),
+        "tokenizer": tokenizer,
+        "text_encoder": text_encoder.eval(),
+    }
+
+
+def without_prompts(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Attention to states of zeros gives its last bias alone: its weights become zeros, which compress well."""
+    for name, part in unet.named_modules():
+        if ".attn2." in name and isinstance(part, nn.Linear):
+            nn.init.zeros_(part.weight)
+    return unet
+
+
 @torch.no_grad()
-def embed_photos(
-    model: ImageBindModel, processor: ImageBindProcessor, files: Sequence[bytes], path: Path
-) -> torch.Tensor:
-    """(N, D) unit norm, kept in ``path`` for as long as the tower stays the same."""
-    of = torch.tensor(model.fingerprint()["vision"])
-    kept = load_file(path) if path.is_file() else {}
-    if not kept or len(kept["embeds"]) != len(files) or not torch.equal(kept["of"], of):
-        parts = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
-        embeds = [model.encode("image", processor(images=part)["pixel_values"]) for part in tqdm(parts, path.stem)]
-        kept = {"embeds": torch.cat(embeds), "of": of}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(kept, path)
-    return kept["embeds"]
+def rounded(network: nn.Module) -> nn.Module:
+    """Weights with eight bits of float16's ten after the point, to 0.2 %: they compress by a tenth more."""
+    for part in network.parameters():
+        bits = part.half().view(torch.int16)
+        part.copy_((bits + 2).bitwise_and(-4).view(torch.float16))
+    return network
 
 
-def drawn_concepts(data: Path) -> list[str]:
-    """Those of the photos that the generator learned from, in the order of its anchors."""
+def silent_text() -> tuple[CLIPTokenizer, CLIPTextModel]:
+    """The least that diffusers needs for prompts, whose states are zeros whatever a prompt says."""
+    tokenizer = CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[], model_max_length=2)
+    config = CLIPTextConfig(
+        vocab_size=2,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=1,
+        projection_dim=1,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=2,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    encoder = CLIPTextModel(config)
+    for part in encoder.final_layer_norm.parameters():
+        nn.init.zeros_(part)
+    return tokenizer, encoder
+
+
+def seen_concepts(data: Path) -> list[str]:
+    """Those of the photos of ``data/mini``."""
     rows = read_rows(data / "images.csv") + read_rows(data / "crops.csv")
     return sorted({row.concept for row in rows if row.row.get("modality", "image") == "image"})
 
@@ -129,50 +176,27 @@ class Items:
 
 
 @torch.no_grad()
-def heard_items(model: ImageBindModel, texts: Texts, hear: Path) -> Items:
-    """Every labelled sound, from the features of altered copies that stage ``hear`` kept."""
-    heard = Heard(load_sounds(texts.data), yamnet(texts.teachers), hear, copies=HEARD_COPIES)
+def heard_items(model: ImageBindModel, texts: Texts) -> Items:
+    """Every labelled sound, altered."""
+    heard = Heard(load_sounds(texts.data))
     sounds, of = heard.sounds, heard.sound_of
     rows = np.flatnonzero(sounds.trained[of] & (sounds.labels != "")[of])
-    tower = copy.deepcopy(model.towers["audio"])
-    tower.stem.network = Cached()
-    embeds = [tower(part.float()) for copied in heard.features[1:] for part in copied[rows].split(BATCH)]
+    embeds = through(model.towers["audio"], heard.altered(rows, 0), len(rows))
     names = np.where(sounds.concepts == "", sounds.labels, sounds.concepts)[of[rows]]
     kept = [sounds.samples[i].row["source"] if sounds.many[i] else recording(sounds.samples[i]) for i in of[rows]]
-    return Items(torch.cat(embeds), np.tile(names, HEARD_COPIES - 1), _numbers(kept).repeat(HEARD_COPIES - 1))
+    return Items(embeds, names, _numbers(kept))
 
 
-def sensed_items(model: ImageBindModel, run: Run, modality: str) -> Items:
+def sensed_items(model: ImageBindModel, data: Path, modality: str) -> Items:
     """Infrared pictures, depth maps or movements; these are paired with photos of people."""
-    source = run.source(modality)
-    embeds = torch.cat([embed_altered(model, source, seed) for seed in range(ALTERED_COPIES)]).float()
-    names = np.tile([PICTURED_AS.get(name, name) for name in source.concepts()], ALTERED_COPIES)
-    return Items(embeds, names, _numbers([recording(s) for s in source.samples]).repeat(ALTERED_COPIES))
+    sensed = source(data, modality)
+    embeds = torch.cat([embed_altered(model, sensed, seed) for seed in range(ALTERED_COPIES)]).float()
+    names = np.tile([PICTURED_AS.get(name, name) for name in sensed.concepts()], ALTERED_COPIES)
+    return Items(embeds, names, _numbers([recording(s) for s in sensed.samples]).repeat(ALTERED_COPIES))
 
 
 def _numbers(names: Sequence[str]) -> torch.Tensor:
     return torch.tensor([zlib.crc32(name.encode()) for name in names])
-
-
-def map_to_host(new: torch.Tensor, old: torch.Tensor, photos: Photos) -> tuple[tuple[torch.Tensor, ...], dict]:
-    """Matrix (D, H) and what is then added (H,), fitted on the trained photos; and how near it comes on the others.
-
-    Args:
-        new, old: (N, D) and (N, H) embeddings of the photos by the encoder and by the one before it.
-    """
-    trained = torch.from_numpy(photos.trained)
-    means = [side[trained].mean(0) for side in (new, old)]
-    groups = _numbers([sample.path for sample in photos.samples])[trained]
-    matrix, ridge = fit_linear_map(new[trained] - means[0], old[trained] - means[1], groups)
-    bias = means[1] - means[0] @ matrix
-    others, drawn = torch.from_numpy(photos.held_out), torch.from_numpy(photos.held_out & (photos.concepts != ""))
-    reached = F.normalize(new @ matrix + bias, dim=-1)
-    told = {"ridge": ridge}
-    for name, rows in (("held_out", others), ("held_out_of_concepts", drawn)):
-        told[f"{name}_cosine"] = (reached[rows] * old[rows]).sum(1).mean().item()
-        away = F.cosine_similarity(reached[rows] - means[1], old[rows] - means[1])
-        told[f"{name}_cosine_less_mean"] = away.mean().item()
-    return (matrix, bias), told
 
 
 @torch.no_grad()
@@ -180,69 +204,78 @@ def fit_adapter(
     embed_text: Callable[[list[str]], torch.Tensor],
     items: dict[str, Items],
     photos: dict[str, torch.Tensor],
-    anchors: torch.Tensor,
-    host: tuple[torch.Tensor, ...],
+    drawn: dict[str, torch.Tensor],
 ) -> tuple[EmbeddingAdapter, dict[str, float]]:
     """Means (concepts of the photos, weighted alike), maps of the items to images, anchors; and each map's ridge.
 
-    Maps lead to the mean photo of a concept, and where there is none to the name, moved to images: so a sound that is
-    none of the concepts does not become a mixture of them.
+    Maps lead to what is drawn of a kind or else to the mean photo of a concept, and where there is none to the name,
+    moved to images: so a sound that is none of them does not become a mixture of them.
 
     Args:
-        photos: concept -> (D,) the mean of its photos, in the order of the anchors.
-        anchors: (A, H) what the generator draws of each concept.
+        photos: concept -> (D,) the mean of its photos.
+        drawn: kind -> (D,) the mean of the photos that the generator draws it like.
     """
-    others = sorted({name for some in items.values() for name in some.names} - set(photos))
+    others = sorted({name for some in items.values() for name in some.names} - set(photos) - set(drawn))
     texts = embed_names([*photos, *others], embed_text, templates=TEMPLATES)
     means = {"image": torch.stack(list(photos.values())).mean(0), "text": texts[: len(photos)].mean(0)}
     moved = gap_shift(texts[len(photos) :], means["text"], means["image"])
-    shown, maps, ridges = photos | dict(zip(others, moved, strict=True)), {}, {}
+    shown, maps, ridges = photos | drawn | dict(zip(others, moved, strict=True)), {}, {}
     for modality, some in items.items():
         ours = np.isin(some.names, list(photos))
         by_concept = mean_by_concept(some.embeds[torch.from_numpy(ours)], some.names[ours])
         means[modality] = torch.stack(list(by_concept.values())).mean(0)
         wanted = torch.stack([shown[name] for name in some.names]) - means["image"]
         maps[modality], ridges[modality] = fit_linear_map(some.embeds - means[modality], wanted, some.groups)
-    keys = torch.stack(list(photos.values()))
-    return EmbeddingAdapter.from_means(means, maps=maps, anchors=(keys, anchors), host=host), ridges
+    anchors = torch.stack(list(drawn.values()))
+    near = {"anchors": (anchors, anchors), "near_anchors": ("text", *maps), "anchor_residual": RESIDUAL}
+    near["anchor_names"] = tuple(drawn)
+    return EmbeddingAdapter.from_means(means, maps=maps, **near), ridges
+
+
+def save_half(pipe: ImageBindUnCLIPPipeline, folder: Path) -> None:
+    """Save in half precision, to be loaded in float32."""
+    pipe.to(torch.float16).save_pretrained(folder)
+    for part in ("imagebind", "text_encoder"):
+        # transformers loads in the dtype that config.json names, diffusers in float32: they must not disagree.
+        config = folder / part / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    for config in folder.glob("*/config.json"):  # diffusers notes the folder that a part came from
+        kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
+        config.write_text(json.dumps(kept, indent=2) + "\n")
+    table = folder / "tokenizer" / "tokenizer.json"
+    table.write_text(json.dumps(json.loads(table.read_text()), separators=(",", ":")))  # half the size
 
 
 def run_package(texts: Texts, folder: Path, host: Path, to: Path) -> None:
-    """Write the pipeline folder ``to``; what was embedded and measured on the way stays in ``folder``.
+    """Write the pipeline folder ``to``; what was measured on the way stays in ``folder``.
 
     Args:
-        host: pipeline folder whose generator and detector are taken, with the encoder in whose space they were trained.
+        host: pipeline folder whose detector is taken.
 
     Raises:
-        HostError: ``host`` has no such encoder, or knows other concepts than the data.
-        InputError: a stage has not been trained yet.
+        InputError: ``host`` has no detector, a concept no photos, or a stage has not been trained yet.
     """
-    model, processor = trained_encoder(folder.parent)
-    before = ImageBindUnCLIPPipeline.from_pretrained(host)
-    concepts, anchors = drawn_concepts(texts.data / "mini"), before.adapter.config.num_anchors
-    if before.adapter.config.host_dim is not None:
-        raise HostError(f"{host}: its encoder is not the one that its generator was trained with; name an earlier one")
-    if len(concepts) != anchors:
-        raise HostError(f"{host}: wanted an anchor for each of {len(concepts)} concepts of the data, found {anchors}")
-    photos = load_photos(texts.data)
-    new = pictures_of(texts, folder.parent / "see", model).embeds
-    old = embed_photos(before.imagebind, before.processor, photos.files, folder / "photos_before.safetensors")
-    to_host, figures = map_to_host(new, old, photos)
+    out = folder.parent
+    model, processor = trained_encoder(out)
+    parts = generator_parts(out / "draw")
+    pack = draw_pack.Pack.load(out / "draw-pack" / draw_pack.FILE)
+    if not (host / DETECTOR_PART).is_dir():
+        raise InputError(f"{host}: wanted a pipeline folder with a detector, found none")
+    concepts, photos = seen_concepts(texts.data / "mini"), load_photos(texts.data)
+    embeds = pictures_of(texts, out / "see", model).embeds
     shown = photos.trained & np.isin(photos.concepts, concepts)
-    of_concepts = mean_by_concept(new[torch.from_numpy(shown)], photos.concepts[shown])
+    of_concepts = mean_by_concept(embeds[torch.from_numpy(shown)], photos.concepts[shown])
     if missing := set(concepts) - set(of_concepts):
         raise InputError(f"{texts.data}: wanted photos of each concept, have none of {sorted(missing)}")
-    run = Run(texts.data / "mini", folder)
-    items = {"audio": heard_items(model, texts, folder.parent / "hear")}
-    items |= {name: sensed_items(model, run, name) for name in SENSES}
-    embed_text = EncoderText(model, processor)
-    adapter, ridges = fit_adapter(embed_text, items, of_concepts, before.adapter.anchors.float(), to_host)
-    own = {name: before.config[name] for name in ("guidance_scale", "guidance_rescale")}
-    parts = before.components | {"imagebind": model, "processor": processor, "adapter": adapter}
-    pipe = ImageBindUnCLIPPipeline(**parts, **own)
-    save_half(pipe, to)
+    drawn = dict(zip(pack.kinds, F.normalize(Conditions(pack).means, dim=1), strict=True))
+    items = {"audio": heard_items(model, texts)}
+    items |= {name: sensed_items(model, texts.data / "mini", name) for name in SENSES}
+    adapter, ridges = fit_adapter(EncoderText(model, processor), items, of_concepts, drawn)
+    own = {"imagebind": model, "processor": processor, "adapter": adapter}
+    save_half(ImageBindUnCLIPPipeline(**parts, **own, guidance_scale=GUIDANCE, guidance_rescale=0.0), to)
     shutil.copytree(host / DETECTOR_PART, to / DETECTOR_PART, dirs_exist_ok=True)
-    figures = {"host_map": figures, "ridges": ridges} | measure(to, texts, photos, new)
+    figures = {"ridges": ridges} | measure(to, texts, photos, embeds)
     figures["examples"] = examples(to)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     logger.info("%s", json.dumps(figures, indent=1))

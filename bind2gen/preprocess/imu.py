@@ -15,10 +15,10 @@ import torch
 from ..errors import Bind2GenWarning, ShapeError, TooLargeError
 from .imu_arrays import Arrays, from_arrays, is_array_source, is_numpy_file, read_numpy
 from .imu_files import Table, open_table
-from .imu_folders import load_folder, load_uci_har
+from .imu_folders import gravity_beside, load_folder, load_uci_har
 from .imu_grid import GridStream
-from .imu_pairs import merged, read_track
-from .imu_reading import Stated, Understanding, columns_of, motion_blocks, recording, understand, with_gaps
+from .imu_pairs import merged, read_track, with_gravity
+from .imu_reading import ADDED, Stated, Understanding, columns_of, motion_blocks, recording, understand, with_gaps
 from .imu_recording import STANDARD_GRAVITY, ImuDescription, ImuRecording
 from .imu_settings import DEFAULTS, POLICIES, READINGS, ImuSettings
 from .resampling import padded_end
@@ -52,6 +52,7 @@ def load(
             (``total_acc_x_*.txt`` ...; see ``row``); ``(accelerometer file, gyroscope file)``; an array or tensor
             (6, N), (N, 6), or (3, N), (N, 3) without gyroscope; ``(array, rate)``; a dict with ``accelerometer`` and
             ``gyroscope`` or ``samples``, and ``timestamps`` or ``sampling_rate``; or an :class:`ImuRecording`.
+            ``Gravity.csv`` beside an ``Accelerometer.csv`` that has its gravity taken off is added to it.
         settings: ``max_gap``, ``max_seconds`` and ``missing_gyroscope`` are used here.
         accelerometer_unit: ``"m/s^2"``, ``"g"`` or ``"mg"``; None: by the header, or by the size of gravity.
         gyroscope_unit: ``"rad/s"``, ``"deg/s"`` or ``"mdeg/s"``; None: by the header, or by peak and gravity's turning.
@@ -108,11 +109,18 @@ def _finished(understanding: Understanding, values: np.ndarray, settings: ImuSet
 
 
 def _from_pair(accelerometer: Any, gyroscope: Any, stated: Stated, settings: ImuSettings) -> ImuRecording:
-    tracks = (read_track(accelerometer, "accelerometer", stated), read_track(gyroscope, "gyroscope", stated))
+    first, second = (read_track(accelerometer, "accelerometer", stated), read_track(gyroscope, "gyroscope", stated))
+    bare, beside = first, gravity_beside(accelerometer)
+    if beside is not None and stated.columns is None:
+        first = with_gravity(first, beside, stated, settings.max_gap)
+    tracks = (first, second)
     arrays, columns = merged(tracks, settings.max_gap)
     name = f"{tracks[0].name} + {tracks[1].name}"
     judged = replace(stated, time_unit="s", timestamps="given", columns=None)  # the times have been judged one by one
     understanding = arrays.understood(judged, name, columns)
+    if first is not bare:
+        description = understanding.description
+        understanding = replace(understanding, description=replace(description, notes=(ADDED, *description.notes)))
     for message in (message for track in tracks for message in track.timing.warnings):
         _warn(f"{name}: {message}")
     return _finished(understanding, arrays.values, settings)

@@ -16,6 +16,7 @@ from .sources import one_line, source_name
 UCI_HAR_RATE = 50.0  # Hz; windows of 128 samples; total acceleration in g, gyroscope in rad/s (the set's README)
 # Files of Sensor Logger and Phyphox folders, best first; TotalAcceleration has gravity in it, as the model wants.
 ACCELEROMETERS = ("totalacceleration", "accelerometer", "acceleration", "accelerometeruncalibrated")
+GRAVITY = "gravity"  # Sensor Logger's, where its accelerometer has gravity taken off
 GYROSCOPES = ("gyroscope", "gyroscopeuncalibrated", "rotation rate", "rotationrate")
 TABLES = (".csv", ".csv.gz", ".txt", ".tsv", ".parquet")
 
@@ -61,6 +62,21 @@ def load_uci_har(folder: str | os.PathLike[str], row: int | None = None) -> list
     return [ImuRecording(windows[i], UCI_HAR_RATE, None, f"{name}, row {i}", description) for i in rows]
 
 
+def gravity_beside(accelerometer: object) -> Path | None:
+    """The gravity sensor's table in the folder of an accelerometer's, unless that is one of total acceleration."""
+    if not isinstance(accelerometer, str | os.PathLike) or _stem(Path(accelerometer)) == ACCELEROMETERS[0]:
+        return None
+    return _tables(Path(accelerometer).parent).get(GRAVITY)
+
+
+def _tables(folder: Path) -> dict[str, Path]:
+    return {_stem(path): path for path in folder.iterdir() if path.name.lower().endswith(TABLES)}
+
+
+def _stem(path: Path) -> str:
+    return path.name.lower().partition(".")[0]
+
+
 def load_folder(folder: Path, row: int | None, load_files: Callable[[Path, Path], ImuRecording]) -> ImuRecording:
     """One recording from a folder: a UCI HAR window, or a phone's ``Accelerometer.csv`` and ``Gyroscope.csv``.
 
@@ -73,7 +89,7 @@ def load_folder(folder: Path, row: int | None, load_files: Callable[[Path, Path]
         if len(found) > 1:
             raise InputError(f"{name}: UCI HAR holds {len(found)} windows; give row=0..{len(found) - 1}")
         return found[0]
-    by_stem = {p.name.lower().partition(".")[0]: p for p in folder.iterdir() if p.name.lower().endswith(TABLES)}
+    by_stem = _tables(folder)
     pair = [next((by_stem[stem] for stem in stems if stem in by_stem), None) for stems in (ACCELEROMETERS, GYROSCOPES)]
     if None in pair:
         raise UnreadableError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from .imu_times import Timing
 from .resampling import hermite
 
 ROLES = ("accelerometer", "gyroscope")
+HAS_GRAVITY = 0.5  # share of the gravity sensor's signal in an accelerometer: 1 with gravity, about 0 without
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,29 @@ def read_track(source: Any, role: str, stated: Stated) -> Track:
     survey, parts = Survey(), []
     for values, times in motion_blocks(table, columns, stated.sampling_rate is None):
         survey.add(values, times, table.name)
-        parts.append(values[:3] if role == "accelerometer" else values[3:])
+        parts.append(values[3:] if role == "gyroscope" else values[:3])
     timing, _ = timing_of(survey, columns, stated, table.name)
     values = np.concatenate(parts, axis=1)
     return Track(values if timing.rows is None else values[:, timing.rows], timing, table.name, table.names, columns)
+
+
+def with_gravity(track: Track, source: Any, stated: Stated, max_gap: float) -> Track:
+    """An accelerometer whose gravity was taken off, with that of the gravity sensor's file added; others as they are.
+
+    Both must be in one unit, as exports have them.
+
+    Raises:
+        InputError and its subclasses: the file cannot be read.
+    """
+    gravity = read_track(source, "accelerometer", replace(stated, columns=None))
+    first, last = gravity.times[0], gravity.times[-1]
+    longest = max(max_gap, 2.5 / gravity.timing.rate)
+    made = _at(gravity.values, gravity.times, track.times.clip(first, last), longest)
+    made[:, (track.times < first - longest) | (track.times > last + longest)] = np.nan
+    if np.nansum(track.values * made) > HAS_GRAVITY * np.nansum(made * made):
+        return track
+    name, columns = f"{track.name} + {gravity.name}", replace(track.columns, linear=False)
+    return replace(track, values=track.values + made, name=name, columns=columns)
 
 
 def merged(tracks: tuple[Track, Track], max_gap: float) -> tuple[Arrays, Columns]:

@@ -77,11 +77,12 @@ def _joined(blocks: Iterator[SoundBlock], name: str, max_seconds: float) -> Soun
     parts, count, rate = [], 0, 0.0
     for block, rate in blocks:
         count += block.shape[1]
-        if count > max_seconds * rate or count * len(block) > MAX_VALUES:
-            raise TooLargeError(
-                f"{name}: wanted at most {max_seconds:.0f} s of sound and {MAX_VALUES} values, got more "
-                f"({len(block)} channels at {rate:.0f} Hz); cut it, or raise max_seconds in AudioSettings"
-            )
+        if count > max_seconds * rate:
+            words = f"{name}: wanted at most {max_seconds:.0f} s of sound, got more"
+            raise TooLargeError(f"{words}; cut it, or raise max_seconds in AudioSettings")
+        if count * len(block) > MAX_VALUES:
+            size = f"{len(block)} channels at {rate:.0f} Hz are more than {MAX_VALUES * 4 >> 30} GB"
+            raise TooLargeError(f"{name}: {size}; cut it, or mix them down to one or two")
         parts.append(block)
     if not parts:
         raise EmptyInputError(f"{name}: the sound has no samples")

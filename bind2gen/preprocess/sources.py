@@ -62,6 +62,9 @@ def opened(source: FileSource, wanted: str) -> Iterator[IO[bytes]]:
             if path.is_dir():
                 raise UnreadableError(f"{name}: wanted {wanted}, this is a folder; pass the files in it")
             file = open(path, "rb")  # noqa: SIM115 (closed below)
+            if not file.seekable():  # a pipe can be read only once
+                with file:
+                    file = io.BytesIO(file.read())
         except FileNotFoundError:
             raise UnreadableError(f"{name}: wanted {wanted}, there is no such file") from None
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path

@@ -8,11 +8,12 @@ maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998), which takes ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from ..arithmetic import blend, normalize
+from ..arithmetic import Embeds, as_tensor, blend, normalize
 from ..errors import InputError, ShapeError
 
 SHRINKAGE = 0.1  # of the mean variance, that :class:`EmbeddingIndex` adds to each direction's when it whitens
@@ -20,7 +21,10 @@ CANDIDATES = 1000  # nearest ones that diversity chooses from
 
 
 class Hits(NamedTuple):
-    """What a search found, best first: ``places`` (N, k) int64 in the gallery and their cosines ``scores`` (N, k)."""
+    """What a search found, best first: ``places`` (N, k) int64 in the gallery and their cosines ``scores`` (N, k).
+
+    Of a single query (D,) both are (k,).
+    """
 
     places: torch.Tensor
     scores: torch.Tensor
@@ -30,7 +34,7 @@ class EmbeddingIndex:
     """A gallery to search in.
 
     Args:
-        embeds: (M, D) embeddings of the gallery, M >= 1; their lengths do not matter.
+        embeds: (M, D) tensor or array of the gallery, M >= 1; lengths do not matter.
         whiten: compare directions after taking the gallery's mean off and evening out its variance. For queries that
             are sums; needs at least some dozens of items. Queries must lie where the gallery lies: move those of other
             modalities over the gap first, with :class:`~bind2gen.EmbeddingAdapter`.
@@ -40,7 +44,8 @@ class EmbeddingIndex:
         NonFiniteError: NaN or infinity.
     """
 
-    def __init__(self, embeds: torch.Tensor, *, whiten: bool = False) -> None:
+    def __init__(self, embeds: Embeds, *, whiten: bool = False) -> None:
+        embeds = as_tensor(embeds)
         if embeds.ndim != 2 or not len(embeds):
             raise ShapeError(f"gallery: wanted embeddings (M, D), M >= 1, got {tuple(embeds.shape)}")
         embeds = normalize(embeds.float())
@@ -52,17 +57,17 @@ class EmbeddingIndex:
 
     def search(
         self,
-        query: torch.Tensor | Sequence[torch.Tensor],
+        query: Embeds | Sequence[Embeds],
         count: int = 5,
         *,
         weights: Sequence[float] | None = None,
         diversity: float = 0.0,
-        leave_out: torch.Tensor | None = None,
+        leave_out: torch.Tensor | np.ndarray | int | None = None,
     ) -> Hits:
         """Find the ``count`` best items for each query, fewer if the gallery is smaller.
 
         Args:
-            query: (N, D), or several of that shape, which are summed.
+            query: (N, D), or (D,) for one alone, or several of that shape, which are summed.
             weights: of the several; default: equal ones. Negative ones subtract.
             diversity: 0..1; above 0, likeness counts ``1 - diversity`` and unlikeness to what is already chosen
                 ``diversity``. 0.3 to 0.4 suits sums.
@@ -76,15 +81,23 @@ class EmbeddingIndex:
             raise InputError(f"count: wanted 1 or more, got {count}")
         if not 0 <= diversity <= 1:
             raise InputError(f"diversity: wanted 0..1, got {diversity}")
-        parts = [query] if isinstance(query, torch.Tensor) else list(query)
+        parts = [as_tensor(part) for part in ([query] if isinstance(query, Embeds) else query)]
+        width = self.items.shape[1]
         for part in parts:
-            if part.ndim != 2 or part.shape[1] != self.items.shape[1]:
-                raise ShapeError(f"query: wanted (N, {self.items.shape[1]}), got {tuple(part.shape)}")
-        likeness = blend([self._placed(normalize(part.to(self.items))) for part in parts], weights) @ self.items.T
+            if part.ndim not in (1, 2) or part.shape[-1] != width:
+                raise ShapeError(f"query: wanted (N, {width}) or ({width},), got {tuple(part.shape)}")
+        blended = blend([self._placed(normalize(part.to(self.items))) for part in parts], weights)
+        hits = self._nearest(blended.view(-1, width), count, diversity, leave_out)
+        return hits if blended.ndim == 2 else Hits(hits.places[0], hits.scores[0])
+
+    def _nearest(self, queries: torch.Tensor, count: int, diversity: float, leave_out: Any) -> Hits:
+        likeness = queries @ self.items.T
         room = len(self)
         if leave_out is not None:
+            leave_out = torch.atleast_1d(torch.as_tensor(leave_out, device=likeness.device))
             if leave_out.shape != likeness.shape[:1]:
-                raise ShapeError(f"leave_out: wanted one place a query, ({len(likeness)},), got {leave_out.shape}")
+                came = tuple(leave_out.shape)
+                raise ShapeError(f"leave_out: wanted one place a query, ({len(likeness)},), got {came}")
             room -= bool((leave_out >= 0).any())
             rows = torch.nonzero(leave_out >= 0)[:, 0]
             likeness[rows, leave_out[rows]] = -torch.inf

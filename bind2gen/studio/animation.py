@@ -10,7 +10,7 @@ from PIL import Image
 FADES = 5  # frames between two pictures
 FRAME = 60  # ms
 REST = 500  # ms at each picture itself
-LARGEST = 384  # pixels, either side; larger pictures are shrunk
+SMALLEST, LARGEST = 256, 384  # pixels, the longer side; other pictures are enlarged or shrunk
 
 
 def there_and_back(pictures: Sequence[Image.Image]) -> bytes:
@@ -20,7 +20,7 @@ def there_and_back(pictures: Sequence[Image.Image]) -> bytes:
         pictures: two or more of one size.
     """
     size = pictures[0].size
-    scale = min(1.0, LARGEST / max(size))
+    scale = min(max(1.0, SMALLEST / max(size)), LARGEST / max(size))
     small = [p.convert("RGB").resize((round(size[0] * scale), round(size[1] * scale))) for p in pictures]
     way = [*small, *small[-2::-1]]
     frames, durations = [], []

@@ -3,52 +3,52 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from PIL.Image import Image
 
 from ..hosts import unclip
+from ..hosts.unclip_steps import ESTIMATE
 from ..pipeline import ImageBindUnCLIPPipeline
-from .previews import expected
 from .results import Progress
 from .worker import Report
 
 PREVIEWS = 10  # a batch; each costs one decoding
+PAUSE = 1 / 3  # s between two previews: what flashes more than three times a second is a hazard (WCAG 2.3.1)
 
 
 class Watch:
-    """The pipeline's callback for one batch: reports progress, decodes previews, and stops it when told to.
+    """The pipeline's callback: reports progress, decodes previews, and stops it when told to.
 
     Args:
-        done: pictures of the batches before, shown along.
-        batch, batches: which one this is, from 0, and how many there are.
+        batches: how many there are; ``batch`` is the one that runs, from 0.
+        clock: s.
     """
 
     def __init__(
-        self, report: Report, stop: threading.Event, *, done: Sequence[Image], batch: int, batches: int
+        self, report: Report, stop: threading.Event, *, batches: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.report, self.stop = report, stop
-        self.done, self.batch, self.batches = tuple(done), batch, batches
-        self.before: torch.Tensor | None = None
-        self.previews: tuple[Image, ...] = ()
+        self.report, self.stop, self.batches, self.clock = report, stop, batches, clock
+        self.batch, self.stopped = 0, False
+        self.done: list[Image] = []  # of the batches before, shown along
+        self.previews: list[Image] = []
+        self._next = clock()  # when another preview may be shown
 
     def __call__(self, pipe: Any, step: int, timestep: int, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """After each step; ``tensors`` holds the latents, (N, C, h, w)."""
+        """After each step; ``tensors`` holds the expected latents, (N, C, h, w)."""
         steps = len(pipe.scheduler.timesteps)  # schedulers may take more steps than asked for
-        latents, last = tensors["latents"], step + 1 == steps
-        due = not last and (step + 1) % max(1, -(-steps // PREVIEWS)) == 0
-        if self.before is not None and (due or self.stop.is_set()):
-            guess = expected(pipe.scheduler, step, self.before, latents)
-            if guess is not None:
-                self.previews = tuple(unclip.decode(pipe, guess.to(latents.dtype), "pil"))
-        self.before = latents
+        shown: tuple[Image, ...] = ()
+        due = (step + 1) % -(-steps // PREVIEWS) == 0 and step + 1 < steps and self.clock() >= self._next
+        if due or self.stop.is_set():
+            self.previews = unclip.decode(pipe, tensors[ESTIMATE], "pil")
+            shown, self._next = (*self.done, *self.previews), self.clock() + PAUSE
         if self.stop.is_set():
-            pipe._interrupt = True
-            return {}
-        shown = self.done + self.previews if due and self.previews else ()
-        self.report(Progress(self.batch * steps + step + 1, self.batches * steps, shown))
+            pipe._interrupt = self.stopped = True
+        else:
+            self.report(Progress(self.batch * steps + step + 1, self.batches * steps, shown))
         return {}
 
 
@@ -72,18 +72,17 @@ def draw(
     Returns:
         The pictures, and whether it was stopped: then they are previews, and may be fewer.
     """
-    done: list[Image] = []
     starts = range(0, len(rows), batch_size)
-    for batch, start in enumerate(starts):
+    watch = Watch(report, stop, batches=len(starts))
+    for watch.batch, start in enumerate(starts):
         part = slice(start, start + batch_size)
-        watch = Watch(report, stop, done=done, batch=batch, batches=len(starts))
         # On the CPU, so that a seed starts from the same noise on every device.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
         images = pipe(
             image_embeds=rows[part], rescale_embeds=False, generator=generators, num_inference_steps=steps,
-            guidance_scale=guidance, callback_on_step_end=watch,
+            guidance_scale=guidance, callback_on_step_end=watch, callback_on_step_end_tensor_inputs=[ESTIMATE],
         ).images  # fmt: skip
+        watch.done += watch.previews if watch.stopped else images
         if stop.is_set():
-            return tuple(done) + watch.previews, True
-        done += images
-    return tuple(done), False
+            break
+    return tuple(watch.done), watch.stopped or len(watch.done) < len(rows)

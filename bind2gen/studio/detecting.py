@@ -17,7 +17,6 @@ from PIL import Image
 from ..class_prompts import ClassPrompts
 from ..detection import DETECTOR_PART, SCORES_FILE, ImageBindDetectionPipeline
 from ..errors import InputError
-from ..imagebind.fronts import FRONTS
 from ..preprocess.image import upright
 from ..vocabulary import Vocabulary
 from .limits import Limits, visitors_words
@@ -155,8 +154,7 @@ class DetectionStudio:
 
     def _listen(self, heard: dict[int, str], said: list[str]) -> tuple[ClassPrompts, tuple[Prompt, ...]]:
         """Class vectors of all prompts, and what each was taken for."""
-        settings = self.limits.settings("audio", self.pipe.prompter.processor.audio)
-        sounds = [FRONTS["audio"].load(self.limits.upload(path), settings, None) for path in heard.values()]
+        sounds = [self.limits.sound(path, self.pipe.prompter.processor.audio) for path in heard.values()]
         given = {name: values for name, values in (("audio", sounds), ("text", said)) if values}
         labels = [*(f"sound {number}" for number in heard), *said]
         prompts = self.pipe.prompts(**given, labels=labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -11,13 +12,15 @@ import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL.Image import Image
 
 from ..errors import TooLargeError
+from ..picture_files import png_text
 from .limits import MEGABYTE
 
 try:
@@ -28,6 +31,7 @@ except ImportError:  # Windows: folders of killed servers stay until somebody de
 PREFIX = "bind2gen-demo-"
 AGE, CHECK = 3600, 600  # s: from what age on files are deleted, and how often that is looked at
 SMALLEST = 16 << 10  # bytes that any file counts for: folders and their entries are finite too
+LONGEST = 60  # characters of a name
 STARTING = 10  # s that a server has to lock its new folder
 
 
@@ -65,20 +69,31 @@ class VisitorFiles:
         """What lies in the folder now is the page's own, and is not swept."""
         self._kept = frozenset(str(path) for path in self.folder.rglob("*") if not path.is_dir())
 
-    def save(self, content: Image | bytes, suffix: str = ".png", *, visitor: str = "") -> str:
-        """Write a result, a picture as PNG, under a name that nobody guesses; its path.
+    def save(
+        self,
+        content: Image | bytes,
+        name: str = "bind2gen.png",
+        *,
+        visitor: str = "",
+        about: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Write a result into a folder that nobody guesses, a picture as PNG; its path.
+
+        Args:
+            name: of the file, see :func:`file_name`.
+            about: what is written into a picture.
 
         Raises:
             TooLargeError: as of :meth:`charge`.
         """
         if not isinstance(content, bytes):
             encoded = io.BytesIO()
-            content.save(encoded, "PNG")
+            content.save(encoded, "PNG", pnginfo=png_text(about or {}))
             content = encoded.getvalue()
         self.charge(visitor, max(len(content), SMALLEST))
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(parents=True)
-        path = folder / f"bind2gen{suffix}"
+        path = folder / name
         path.write_bytes(content)
         return str(path)
 
@@ -125,6 +140,12 @@ class VisitorFiles:
                 except OSError:
                     continue
         return gone
+
+
+def file_name(*words: str, suffix: str = ".png") -> str:
+    """A name that every system takes, of letters, digits and hyphens, from words of a model or a visitor."""
+    text = re.sub(r"[\W_]+", "-", " ".join(words).lower()).strip("-")[:LONGEST].rstrip("-")
+    return (text or "bind2gen") + suffix
 
 
 @contextmanager

@@ -7,22 +7,28 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..errors import Bind2GenError, Bind2GenWarning, EmptyInputError, InputError, TooLargeError, UnreadableError
 from ..preprocess.audio import AudioSettings
 from ..preprocess.image import ImageSettings
 from ..preprocess.imu import ImuSettings
 from ..preprocess.settings import Settings
+from ..preprocess.sound_files import sound_blocks
+from ..preprocess.waveform import Waveform
 
 MEGABYTE = 1 << 20  # bytes, as browsers and Gradio count
 MAX_SEED = 2**32 - 1  # browsers hold whole numbers exactly up to 2**53
 MAX_WEIGHT = 2.0
-# "..., or raise max_seconds in AudioSettings": advice for programmers, which a visitor cannot follow
-_FOR_PROGRAMMERS = re.compile(r",? or raise [\w.]+ in \w+( and [\w.]+)?")
+MAX_VALUES = 1 << 27  # samples times channels of a sound: 512 MB as float32
+# Advice that only programmers can follow: "..., or raise max_seconds in AudioSettings", "(unit=)", "say encoding='x'".
+_ASIDE = re.compile(r",? or (raise|give|stream) [^;]*(=|_)[^;]*|,? stream it with \w+| \(\w+=\)")
+_CODE = re.compile(r"\w=|\w_\w")
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Limits:
 
     Attributes:
         megabytes: of one file.
-        seconds: of sound.
+        seconds: of sound; of a longer one the beginning is heard.
         motion_seconds: of an IMU recording.
         pixels: of a picture, before it is decoded.
         characters: of a text.
@@ -88,6 +94,26 @@ class Limits:
             return replace(settings, max_pixels=min(self.pixels, settings.max_pixels))
         return settings
 
+    def sound(self, path: str | Path, settings: AudioSettings) -> Waveform:
+        """Read an uploaded sound, of a long one so many seconds from its beginning, with a warning.
+
+        Raises:
+            Bind2GenError: it cannot be read, or has far too many channels.
+        """
+        file, parts, count = self.upload(path), [], 0
+        seconds = self.settings("audio", settings).max_seconds
+        with closing(sound_blocks(file)) as blocks:
+            for block, rate in blocks:
+                parts.append(block)
+                count += block.shape[1]
+                if count * len(block) > MAX_VALUES:
+                    raise TooLargeError(f"{file.name}: {len(block)} channels are too many; mix them down to one or two")
+                if count > seconds * rate:
+                    words = f"{file.name}: only the first {seconds:g} s were heard, the rest was cut off"
+                    warnings.warn(words, Bind2GenWarning, stacklevel=2)
+                    break
+        return Waveform(torch.cat(parts, 1)[:, : int(seconds * rate)], rate, file.name)
+
     def text(self, value: str) -> str:
         """A text, without blanks around it."""
         value = value.strip()
@@ -136,7 +162,7 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     """
     number = finite(name, value, low, high, "a whole number")
     if number != int(number):
-        raise InputError(f"{name}: wanted a whole number in {low}..{high}, got {value!r}")
+        raise InputError(f"{name}: wanted a whole number from {low} to {high}, got {value!r}")
     return int(number)
 
 
@@ -148,13 +174,15 @@ def finite(name: str, value: Any, low: float, high: float, kind: str = "a number
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:
-        raise InputError(f"{name}: wanted {kind} in {low:g}..{high:g}, got {value!r}")
+        ends = " to ".join(f"{int(end) if end == int(end) else end}" for end in (low, high))
+        raise InputError(f"{name}: wanted {kind} from {ends}, got {'nothing' if value is None else repr(value)}")
     return value
 
 
 def for_visitors(message: object) -> str:
-    """An error's message without the advice that is for programmers."""
-    return _FOR_PROGRAMMERS.sub("", str(message))
+    """A message without the advice that is for programmers: asides, and what follows a semicolon and holds code."""
+    first, *others = _ASIDE.sub("", str(message)).split("; ")
+    return "; ".join([first, *(part for part in others if not _CODE.search(part))])
 
 
 @contextmanager

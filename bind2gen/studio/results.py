@@ -12,6 +12,7 @@ from PIL.Image import Image
 from ..hosts.detection_drawing import PALETTE, draw_detections
 from ..hosts.detections import Detections
 from .limits import finite
+from .understood import Understood
 
 MIN_DRAWN = 640  # pixels; smaller pictures are enlarged for their boxes and labels
 
@@ -42,6 +43,7 @@ class Drawing:
         round_trip: of each picture: cosine, -1..1, of its own embedding and the one that it was drawn from.
         heard: the blend's nearest words, nearest first: word -> probability, 0..1, among the studio's words.
         shows: of each picture: the nearest word of its own embedding.
+        understood: modality -> what it is, of the things that the model knows; empty where no words are known.
         notes: what was assumed or repaired, for the visitor.
         stopped: the visitor stopped it; the pictures are previews.
         seconds: wall time, the wait for others left out.
@@ -52,6 +54,7 @@ class Drawing:
     round_trip: tuple[float, ...]
     heard: dict[str, float]
     shows: tuple[str, ...]
+    understood: dict[str, Understood]
     notes: tuple[str, ...]
     stopped: bool
     seconds: float

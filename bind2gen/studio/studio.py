@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from threading import Event
 from typing import Any
 
 import torch
+from PIL import Image
 
 from ..arithmetic import match_norm, normalize, slerp, subtract
-from ..errors import InputError, ShapeError
+from ..errors import Bind2GenWarning, InputError, ShapeError
 from ..hosts import unclip
 from ..imagebind.fronts import FRONTS
 from ..modality import MODALITIES
@@ -20,8 +23,9 @@ from ..preprocess.depth_sensors import SENSORS
 from ..vocabulary import Vocabulary
 from . import denoising
 from .animation import there_and_back
-from .limits import Limits, seed_of, visitors_words, weights_of
+from .limits import Limits, finite, seed_of, visitors_words, weights_of
 from .results import Drawing, Progress, Slide
+from .understood import VERBS, Understanding, Understood, doubt
 from .words import EVERYDAY_WORDS, NearestWords
 from .worker import Report, Worker
 
@@ -40,6 +44,7 @@ class Studio:
     Args:
         pipe: on its device.
         words: that :meth:`hear` chooses from, see :func:`~bind2gen.studio.words.words_of`.
+        understanding: says what inputs are, of the things that the model knows; None where none are known.
         limits: of one request; None is the default ones.
         batch_size: pictures denoised at a time.
     """
@@ -49,17 +54,23 @@ class Studio:
         pipe: ImageBindUnCLIPPipeline,
         *,
         words: Sequence[str] | Vocabulary = EVERYDAY_WORDS,
+        understanding: Understanding | None = None,
         limits: Limits | None = None,
         batch_size: int = 4,
     ) -> None:
         self.pipe, self.limits, self.batch_size = pipe, limits or Limits(), batch_size
-        self.words = NearestWords.for_pipeline(pipe, words)
+        self.words, self.understanding = NearestWords.for_pipeline(pipe, words), understanding
         self.worker = Worker()
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """What this model takes: those of its towers."""
         return tuple(name for name, kind in MODALITIES.items() if kind.tower in self.pipe.imagebind.towers)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What this model draws, or nothing where that is not known."""
+        return tuple(self.pipe.adapter.config.anchor_names or ())
 
     @property
     def guidance(self) -> float:
@@ -131,12 +142,14 @@ class Studio:
             report(Progress(0, steps))
             with visitors_words() as notes:
                 embeds, shares = self._embedded(inputs, weights, depth_sensor)
+            understood, doubts = self._understood(embeds, shares)
             rows = self.pipe.condition(embeds, shares).expand(len(seeds), -1)
             drawn, stopped = self._pictures(rows, seeds, steps, guidance, report, stop)
             likeness, shows = self._round_trip(drawn, rows)
-            heard = self._understood(embeds, shares)
-            seconds = time.perf_counter() - started
-            return Drawing(drawn, seeds[: len(drawn)], likeness, heard, shows, tuple(notes), stopped, seconds)
+            heard, seconds = self._nearest(embeds, shares), time.perf_counter() - started
+            return Drawing(
+                drawn, seeds[: len(drawn)], likeness, heard, shows, understood, (*notes, *doubts), stopped, seconds
+            )
 
         yield from self.worker.run(work, session, visitor=visitor, steps=steps * len(seeds))
 
@@ -153,7 +166,7 @@ class Studio:
 
         def work(report: Report, stop: Event) -> dict[str, float]:
             with visitors_words():
-                return self._understood(*self._embedded(inputs, weights, depth_sensor))
+                return self._nearest(*self._embedded(inputs, weights, depth_sensor))
 
         news = self.worker.run(work, session, visitor=visitor)
         return next((item for item in news if not isinstance(item, Progress)), {})
@@ -189,8 +202,7 @@ class Studio:
         """
         limits, seed = self.limits, seed_of(seed)
         steps, guidance, count = limits.steps_of(steps), limits.guidance_of(guidance), limits.slide_of(pictures)
-        if not isinstance(amount, int | float) or not 0 <= amount <= 1:
-            raise InputError(f"amount: wanted a number in 0..1, got {amount!r}")
+        finite("amount", amount, 0.0, 1.0)
 
         def work(report: Report, stop: Event) -> Slide:
             started = time.perf_counter()
@@ -229,7 +241,17 @@ class Studio:
             raise InputError(f"nothing was given for {what}: record or upload a sound, or write some words")
         return self.pipe.embed(**raw), weights_of(weights, raw)
 
-    def _understood(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> dict[str, float]:
+    def _understood(
+        self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float]
+    ) -> tuple[dict[str, Understood], list[str]]:
+        """Modality -> what was understood of it, where it adds to the blend; and why the picture may show another."""
+        added = {name: value for name, value in embeds.items() if weights.get(name, 1.0) > 0}
+        found = self.understanding(added) if self.understanding else {}
+        understood = {name: items[0] for name, items in found.items()}
+        doubts = {name: doubt(item) for name, item in understood.items()}
+        return understood, [f"{VERBS[name]}: {understood[name]['name']}, {why}" for name, why in doubts.items() if why]
+
+    def _nearest(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> dict[str, float]:
         """The nearest words of a blend as it is before it is drawn to the host's anchors, all of which are near one."""
         return self.words.nearest(self.pipe.adapter(embeds, weights, anchored=False), NEAREST)
 
@@ -245,8 +267,11 @@ class Studio:
             settings = self.limits.settings(name, getattr(self.pipe.processor, name))
             if name == "text":
                 raw[name] = value
+            elif name == "audio":
+                raw[name] = self.limits.sound(value, settings)
             elif name == "depth":
-                raw[name] = depth.load(self.limits.upload(value), settings=settings, **_camera(depth_sensor))
+                file = self.limits.upload(value)
+                raw[name] = depth.load(file, settings=settings, **_camera(depth_sensor, file))
             else:
                 raw[name] = FRONTS[name].load(self.limits.upload(value), settings, None)
         return raw
@@ -267,12 +292,27 @@ class Studio:
         return tuple(likeness.tolist()), self.words.first(embeds)
 
 
-def _camera(sensor: str | None) -> dict[str, str]:
+def _camera(sensor: str | None, file: io.BytesIO) -> dict[str, str]:
+    """How a depth map is read; one of 8 bits can only be a drawing, whatever the camera."""
     if sensor is not None and sensor not in DEPTH_SENSORS:
-        raise InputError(f"depth sensor: wanted one of {', '.join(DEPTH_SENSORS)}, got {sensor!r}")
+        raise InputError(f"depth camera: wanted one of {', '.join(DEPTH_SENSORS)}, got {sensor!r}")
+    if sensor != DRAWN_DEPTH and _eight_bits(file):
+        words = f"{file.name}: 8 bits hold no distances, so it was taken for a drawing in which white is near"
+        warnings.warn(words, Bind2GenWarning, stacklevel=2)
+        sensor = DRAWN_DEPTH
     if sensor == DRAWN_DEPTH:
         return {"encoding": "relative_inverse"}
     return {} if sensor is None else {"sensor": sensor}
+
+
+def _eight_bits(file: io.BytesIO) -> bool:
+    try:
+        with Image.open(file) as picture:
+            return picture.mode in ("L", "LA", "P", "RGB", "RGBA")
+    except Exception:  # noqa: BLE001  (not a picture that Pillow knows; its reader will say what it is)
+        return False
+    finally:
+        file.seek(0)
 
 
 def _differences(first: torch.Tensor, second: torch.Tensor, amount: float) -> list[torch.Tensor]:

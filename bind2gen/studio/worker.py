@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -14,7 +14,7 @@ from .results import Progress
 Report = Callable[[Any], None]
 Work = Callable[[Report, threading.Event], Any]
 YIELDS = 5  # times its own steps that work lets later work of the same visitor, if it is smaller, go before
-SIGN = 1.0  # s between two signs of life to those who wait; at each, the one who has left is noticed
+SOON, SIGN = 0.2, 1.0  # s to the first, and between later signs of life to those who wait; who has left is noticed
 
 
 @dataclass(eq=False)
@@ -76,7 +76,9 @@ class Worker:
         job = self._ask(work, session, session if visitor is None else visitor, steps)
         try:
             self._executor.submit(self._take)
-            while (item := self._next_news(job)) is not job.done:
+            patience = SOON
+            while (item := self._next_news(job, patience)) is not job.done:
+                patience = SIGN
                 yield item
             if (result := job.done.result()) is not None:
                 yield result
@@ -124,24 +126,30 @@ class Worker:
             self._waiting.append(job)
         return job
 
-    def _next_news(self, job: _Job) -> Any:
+    def _next_news(self, job: _Job, patience: float) -> Any:
         while True:
             try:
-                return job.news.get(timeout=SIGN)
+                return job.news.get(timeout=patience)
             except Empty:
+                patience = SIGN
                 with self._lock:
                     if job in self._waiting:
-                        return Progress(0, 1, doing=f"Waiting for your turn; other jobs: {len(self._jobs) - 1}")
+                        return Progress(0, 0, doing=f"Waiting for your turn: {_queued(self._before(job))}.")
+
+    def _before(self, job: _Job) -> int:
+        """How many are served before a job that waits, if nobody else comes."""
+        waiting, shares, before = list(self._waiting), dict(self._shares), 1  # the one that is served now
+        while (first := _first(waiting, shares)) is not job:
+            waiting.remove(first)
+            shares[first.visitor] += max(first.steps, 1)
+            before += 1
+        return before
 
     def _choose(self, quick: bool) -> _Job | None:
         """Take out whose turn it is."""
-        firsts: dict[str, _Job] = {}
-        for job in sorted(self._waiting, key=lambda one: one.turn):
-            if not (quick and job.steps):
-                firsts.setdefault(job.visitor, job)
-        if not firsts:
+        job = _first([job for job in self._waiting if not (quick and job.steps)], self._shares)
+        if job is None:
             return None
-        job = min(firsts.values(), key=lambda one: self._shares[one.visitor] + max(one.steps, 1))
         self._waiting.remove(job)
         cost, here = max(job.steps, 1), {one.visitor for one in self._jobs}
         self._steps += cost
@@ -168,3 +176,15 @@ class Worker:
             job.finish(error=error)
         else:
             job.finish(result)
+
+
+def _first(waiting: list[_Job], shares: Mapping[str, float]) -> _Job | None:
+    """Whose turn it is: of each visitor the job with the least turn, of those the one that would be done first."""
+    firsts: dict[str, _Job] = {}
+    for job in sorted(waiting, key=lambda one: one.turn):
+        firsts.setdefault(job.visitor, job)
+    return min(firsts.values(), key=lambda one: shares[one.visitor] + max(one.steps, 1), default=None)
+
+
+def _queued(before: int) -> str:
+    return "you are next" if before == 1 else f"{before} others come first"

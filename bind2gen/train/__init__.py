@@ -1,7 +1,8 @@
-"""Training: the paper's recipe for the towers, and the unCLIP host of the bundled model.
+"""Training: the paper's recipe for the towers.
 
-With data of one's own: ``python -m bind2gen.train RECIPE`` (``run``): ``recipe`` (TOML), ``pairs`` and ``shards`` (csv
-and tar), ``views`` (altered inputs), ``stream`` (batches by step), ``starting`` (frozen towers), ``align`` (one tower).
+With data of one's own: ``bind2gen train RECIPE`` (``run``): ``recipe_files`` and ``recipe`` (TOML), ``pairs`` and
+``shards`` (csv and tar), ``views`` (altered inputs), ``stream`` (batches by step), ``starting`` (frozen towers),
+``align`` (one tower).
 Shared: ``loop`` (a resumable training loop), ``contrastive`` (InfoNCE), ``augment``, ``curves``.
-The bundled model: ``mini`` and what it imports: ``data``, ``pairings``, ``towers``, ``host``, ``autoencoder``.
+The bundled model (``bind2gen.mini``): ``data``, ``pairings``, ``towers``, ``typical``, ``mosaics``, ``detector``.
 """

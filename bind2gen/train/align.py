@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..imagebind.model import ImageBindModel
 from ..modality import MODALITIES
-from .contrastive import gathered, info_nce, shares, train_only
+from .contrastive import gathered, info_nce, train_only
 from .loop import LoopConfig, train
 
 # Training temperatures of the paper's towers, table 9.
@@ -28,27 +28,18 @@ class Pairs:
         inputs: (N, S, *sample) as the tower takes them.
         anchors: (N, D) unit norm, the frozen embeddings (of images, in the paper) that they belong to.
         groups: (N,) integers, equal where inputs and anchors may belong together (two dogs); None pairs by row alone.
-        others, own: for inputs that also hold a part of another one: (N,) that one's group, and (N,) the share, 0..1,
-            that is still their own. Such an input belongs to both groups, by these shares.
     """
 
     inputs: torch.Tensor
     anchors: torch.Tensor
     groups: torch.Tensor | None = None
-    others: torch.Tensor | None = None
-    own: torch.Tensor | None = None
 
     def matches(self, device: torch.device) -> torch.Tensor | None:
         """What :func:`~bind2gen.train.contrastive.info_nce` takes as positives, over all processes."""
         if self.groups is None:
             return None
         groups = gathered(self.groups.to(device))
-        same = groups[:, None] == groups[None]
-        if self.others is None:
-            return same
-        theirs = gathered(self.others.to(device))[:, None] == groups[None]
-        own = gathered(self.own.to(device))[:, None]
-        return own * shares(same.float()) + (1 - own) * shares(theirs.float())
+        return groups[:, None] == groups[None]
 
 
 class PairStream(ABC):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -69,53 +68,6 @@ def erase_patches(
         top, left = rng.integers(height - size), rng.integers(width - size)
         pixels[i, :, top : top + size, left : left + size] = 0.5
     return pixels
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """Pictures or sounds that hold a part of another one.
-
-    Attributes:
-        values: (N, 3, H, W) pictures, or (N, 1, mel bins, frames) spectrograms.
-        partner: (N,) row of the batch that each one's part comes from.
-        own: (N,) share of the area, or of the time, that is still its own, 0..1; 1 where nothing was pasted.
-    """
-
-    values: torch.Tensor
-    partner: np.ndarray
-    own: np.ndarray
-
-
-def cut_and_paste(pixels: torch.Tensor, rng: np.random.Generator, *, share: float = 0.35) -> Mixed:
-    """Paste a rectangle of another picture of the batch (N, 3, H, W) into ``share`` of them (CutMix, arXiv 1905.04899).
-
-    A rectangle has the pictures' own aspect ratio and an area that is uniform in 0..1.
-    """
-    count, _, height, width = pixels.shape
-    partner, own, mixed = rng.permutation(count), np.ones(count), pixels.clone()
-    for i in np.flatnonzero(rng.random(count) < share):
-        side = math.sqrt(rng.random())
-        tall, wide = int(side * height), int(side * width)
-        top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
-        area = (slice(None), slice(top, top + tall), slice(left, left + wide))
-        mixed[i][area] = pixels[partner[i]][area]
-        own[i] = 1 - tall * wide / (height * width)
-    return Mixed(mixed, partner, own)
-
-
-def splice_sounds(mel: torch.Tensor, rng: np.random.Generator, *, share: float = 0.35) -> Mixed:
-    """Put a span of another sound of the batch into ``share`` of the spectrograms (N, 1, mel bins, frames).
-
-    A span takes up to half of the time. It is CutMix along time: the joint space is to hear both.
-    """
-    count, frames = len(mel), mel.shape[-1]
-    partner, own, mixed = rng.permutation(count), np.ones(count), mel.clone()
-    for i in np.flatnonzero(rng.random(count) < share):
-        wide = int(rng.uniform(0, 0.5) * frames)
-        start = rng.integers(frames - wide + 1)
-        mixed[i, ..., start : start + wide] = mel[partner[i], ..., start : start + wide]
-        own[i] = 1 - wide / frames
-    return Mixed(mixed, partner, own)
 
 
 def crop_sounds(waveforms: list[np.ndarray], samples: int, rng: np.random.Generator, *, tries: int = 2) -> np.ndarray:

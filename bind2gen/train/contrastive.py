@@ -86,8 +86,3 @@ def train_only(module: nn.Module, model: ImageBindModel, *towers: str) -> None:
     module.eval()
     for name in towers:
         model.towers[name].train()
-
-
-def zero_shot_accuracy(embeds: torch.Tensor, class_embeds: torch.Tensor, targets: torch.Tensor) -> float:
-    """Share of embeddings (N, D) whose nearest class embedding (C, D) is the target (N,)."""
-    return (embeds @ class_embeds.T).argmax(1).eq(targets).float().mean().item()

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from ..errors import DependencyError, InputError, NonFiniteError
 from .curves import plot_curves
-from .processes import averaged, share_weights
+from .processes import averaged, interruptible, share_weights
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ def train(
         evaluate: called with the module to judge every ``evaluate_every`` steps and at the end.
 
     Raises:
+        KeyboardInterrupt: after Ctrl-C, when the step that it fell in has been saved; a second one ends at once.
         NonFiniteError: the loss or its gradient is NaN or infinite, in every process at once. Neither the weights nor
             the checkpoints have taken it in.
     """
@@ -125,9 +126,10 @@ def train(
     if main:
         (folder / "loop.json").write_text(json.dumps(asdict(config), indent=1))
     started, seen = time.monotonic(), 0
-    with open(folder / "metrics.jsonl" if main else os.devnull, "a") as log:
+    with open(folder / "metrics.jsonl" if main else os.devnull, "a") as log, interruptible(accelerator):
         steps = range(first, config.steps)
-        for step in tqdm(steps, initial=first, total=config.steps, desc=folder.name, mininterval=5, disable=not main):
+        quiet = None if main else True  # None: where stderr is no terminal
+        for step in tqdm(steps, initial=first, total=config.steps, desc=folder.name, mininterval=5, disable=quiet):
             row = run.step(step, step_loss)
             seen += config.batch_size * accelerator.num_processes
             last = step + 1 == config.steps
@@ -137,8 +139,11 @@ def train(
             due = last or (evaluate_every and (step + 1) % evaluate_every == 0)
             if evaluate is not None and main and due:
                 _log(log, {"step": step, "eval": run.judged_by(evaluate)})
-            if last or (step + 1) % config.save_every == 0:
+            interrupted = accelerator.check_trigger()  # by any of the processes
+            if last or interrupted or (step + 1) % config.save_every == 0:
                 _save(accelerator, folder, step + 1)
+            if interrupted and not last:
+                raise KeyboardInterrupt
     if main:
         _draw_curves(folder)
     return run.result.eval()

@@ -21,7 +21,8 @@ from ..errors import InputError, UnreadableError
 from ..text_towers import OpenClipText
 from ..vocabulary import EmbedTexts, Vocabulary, read_names
 from .fit_map import METHODS, MapReport
-from .recipe import built, read_table, recipe_path
+from .recipe import built, read_table
+from .recipe_files import recipe_path
 
 CARD, METRICS = "README.md", "metrics.json"
 

@@ -1,24 +1,22 @@
-"""What the bundled model's towers are paired with: every sound, infrared crop, depth map or movement with a random
-photo (or synthetic picture) of its concept."""
+"""What the bundled model's small towers are paired with: every infrared crop, depth map or movement with a random photo
+(or synthetic picture) of its concept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..errors import InputError
 from ..imagebind.model import ImageBindModel
-from ..preprocess.audio import AudioSettings, log_mel
 from .align import Pairs
-from .augment import augment_movements, augment_photos, augment_sounds, crop_sounds, mask_spectrogram, splice_sounds
-from .data import AudioSet, ImuSet, Sample
+from .augment import augment_movements, augment_photos
+from .data import ImuSet, Sample
 from .loop import half_precision
 from .towers import balanced_weights
 
-BACKGROUNDS = 16  # sounds of no concept that a batch's clips are mixed with
 BATCH = 64  # items embedded at a time
 
 
@@ -30,13 +28,11 @@ class Source:
         modality: its name.
         samples: what each item is.
         make: ``(rng, chosen) -> (len(chosen), 1, *sample)``: a freshly altered clip of each chosen item.
-        spliced: whether spans of a batch's items are put into each other when they are paired.
     """
 
     modality: str
     samples: list[Sample]
     make: Callable[[np.random.Generator, np.ndarray], torch.Tensor]
-    spliced: bool = False
 
     def concepts(self) -> np.ndarray:
         return np.array([s.concept for s in self.samples])
@@ -73,12 +69,7 @@ def paired(source: Source, anchors: Anchors) -> Callable[[np.random.Generator, i
         chosen = rng.choice(len(weights), count, p=weights)
         inputs = source.make(rng, chosen)
         pictures = np.array([rng.choice(rows[name]) for name in concepts[chosen]])
-        pairs = Pairs(inputs, anchors.embeds[pictures], groups[chosen])
-        if not source.spliced:
-            return pairs
-        mixed = splice_sounds(inputs[:, 0], rng)
-        own = torch.from_numpy(mixed.own).float()
-        return replace(pairs, inputs=mixed.values[:, None], others=pairs.groups[mixed.partner], own=own)
+        return Pairs(inputs, anchors.embeds[pictures], groups[chosen])
 
     return draw
 
@@ -90,21 +81,6 @@ def embed_altered(model: ImageBindModel, source: Source, seed: int) -> torch.Ten
     batches = np.split(np.arange(len(source.samples)), range(BATCH, len(source.samples), BATCH))
     with half_precision():
         return torch.cat([model.encode(source.modality, source.make(rng, chosen)) for chosen in batches])
-
-
-def sounds(data: AudioSet, settings: AudioSettings) -> Source:
-    """Clips; sounds of no concept are mixed in as background and are no items themselves."""
-    named = data.take(data.concepts() != "")
-    background = data.take(data.concepts() == "").waveforms
-
-    def make(rng: np.random.Generator, chosen: np.ndarray) -> torch.Tensor:
-        clips = crop_sounds([named.waveforms[i] for i in chosen], settings.clip_samples, rng)
-        around = [background[i] for i in rng.integers(len(background), size=BACKGROUNDS)] if background else []
-        noises = crop_sounds(around, settings.clip_samples, rng) if background else None
-        mel = log_mel(torch.from_numpy(augment_sounds(clips, rng, background=noises)), settings)
-        return mask_spectrogram(mel, rng)[:, None]  # (N, 1, 1, mel bins, frames)
-
-    return Source("audio", named.samples, make, spliced=True)
 
 
 def one_channel(modality: str, values: torch.Tensor, samples: list[Sample], *, colour: float) -> Source:

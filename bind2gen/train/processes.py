@@ -1,6 +1,11 @@
-"""What the processes of one run tell each other: weights at the start, gradients and the loss at every step."""
+"""What the processes of one run tell each other: weights at the start, gradients, the loss and Ctrl-C at every step."""
 
 from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -31,3 +36,22 @@ def averaged(loss: torch.Tensor, model: torch.nn.Module, accelerator: Accelerato
     for p, grad in zip(trained, means, strict=True):
         p.grad.copy_(grad.view_as(p))
     return loss
+
+
+@contextmanager
+def interruptible(accelerator: Accelerator) -> Iterator[None]:
+    """Within the block: the first Ctrl-C sets the trigger that the loop looks at, the next one is as ever."""
+    # Signals come to the main thread only; what a shell started in the background ignores them.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+
+    def ask(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        accelerator.set_trigger()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,8 +1,8 @@
 """Recipes: TOML files that say what a training run or a fit does, read into frozen dataclasses and checked on the way.
 
-A name of :func:`bundled_recipes` stands for the file that ships with the package: ``imagebind_audio``,
-``imagebind_depth``, ``imagebind_thermal`` and ``imagebind_imu`` hold the settings of the paper (arXiv 2305.05665), and
-``mini`` the bundled model's stages.
+A name of :func:`~bind2gen.train.recipe_files.bundled_recipes` stands for the file that ships with the package:
+``imagebind_audio``, ``imagebind_depth``, ``imagebind_thermal`` and ``imagebind_imu`` hold the settings of the paper
+(arXiv 2305.05665).
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from ..errors import InputError
 from ..preprocess.sources import one_line
 from .contrastive import ALONE
 from .loop import LoopConfig
+from .recipe_files import recipe_path
 
-RECIPES = Path(__file__).parent / "recipes"
-MAPS = "map_"  # recipes of that prefix are of closed-form maps: see map_recipe.py
 TRAINED = ("audio", "depth", "thermal", "imu")  # modalities that have a tower of their own to train
 ANCHORS = ("image", "text")  # what they may be paired with
 POSITIVES = ("pair", "concept")
@@ -39,12 +38,14 @@ class ModelPart:
 
     Attributes:
         towers: sizes of towers that the starting weights lack: ``"huge"`` (the paper's) or ``"tiny"`` (for trials).
+        init: where all towers come from if the run is given no weights: a bundled model's name, or as ``--init``.
         openclip: ``"MODEL/WEIGHTS"`` as OpenCLIP names them, where the frozen towers come from if the run is given no
             weights; empty: it must be given some.
         drop_path: stochastic depth of the trained tower; absent: as the tower's sizes have it.
     """
 
     towers: str = "huge"
+    init: str = ""
     openclip: str = ""
     drop_path: float | None = None
 
@@ -190,28 +191,11 @@ _LIMITS: dict[str, tuple[Any, str]] = {
 }
 
 
-def bundled_recipes(*, maps: bool = False) -> list[str]:
-    """Names of the recipes that ship with the package, of training runs or of closed-form maps."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml") if path.stem.startswith(MAPS) == maps)
-
-
-def recipe_path(name: str | Path, *, maps: bool = False) -> Path:
-    """The file that a path or a bundled recipe's name means.
-
-    Raises:
-        InputError: there is neither.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    known = bundled_recipes(maps=maps)
-    if str(name) in known:
-        return RECIPES / f"{name}.toml"
-    raise InputError(f"{name}: wanted a recipe (TOML), found no such file; bundled are {', '.join(known)}")
-
-
-def load_recipe(name: str | Path) -> Recipe:
+def load_recipe(name: str | Path, **schedule: float) -> Recipe:
     """Read a recipe by path or bundled name.
+
+    Args:
+        schedule: other values of :class:`SchedulePart`.
 
     Raises:
         InputError: no such file, no TOML, an unknown or missing key, a wrong type or a value out of range; it says
@@ -220,12 +204,14 @@ def load_recipe(name: str | Path) -> Recipe:
     path = recipe_path(name)
     values = read_table(path)
     if "stages" in values:
-        raise InputError(f"{path.name}: holds the stages of the bundled model; python -m bind2gen.train.mini runs them")
+        raise InputError(f"{path.name}: holds stages of their own, as bind2gen.mini runs them, and is no run")
+    if schedule and isinstance(values.get("schedule"), dict):
+        values["schedule"] |= schedule
     return built(Recipe, values, path.name, ())
 
 
 def load_stages(path: str | Path) -> dict[str, LoopConfig]:
-    """The stages of a recipe like ``mini``: tables ``[stages.NAME]`` of :class:`LoopConfig`'s fields, in order.
+    """Stages, tables ``[stages.NAME]`` of :class:`LoopConfig`'s fields in order, as in ``bind2gen/mini/recipe.toml``.
 
     Raises:
         InputError: as for :func:`load_recipe`.

@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
+from ..adapter import EmbeddingAdapter
 from ..atomic import written_whole
 from ..errors import EmptyInputError, InputError
 from ..imagebind.model import ImageBindModel
@@ -26,6 +27,8 @@ from .stream import Batches, PairDataset, sample_shapes
 TRAINING = "training"  # folder of checkpoints, metrics and curves, within that of the model
 RUN_FILE, SHARDS_FILE = "recipe.json", "shards.json"
 TEST_SPLIT = "test"
+ADAPTER = "adapter"  # folder beside the weights, where hosts look for it
+MEASURED = 512  # pairs that its means are measured on
 AT_ONCE = 32  # held-out pairs embedded at a time
 # What may differ when a run is taken up again: none of it changes the weights that come out.
 FREE = ("workers", "judged", "judge_every", "max_unreadable", "log_every", "save_every")
@@ -74,6 +77,8 @@ def train_recipe(
     if state.is_main_process:
         trained.save_pretrained(out)
         processor.save_pretrained(out)
+        if recipe.anchor == "image":
+            _measured_adapter(trained, recipe, data, processor).save_pretrained(out / ADAPTER)
     state.wait_for_everyone()
     return out
 
@@ -136,6 +141,13 @@ class Judge:
             f"{anchor}_to_{modality}_r1": similar.argmax(0).eq(own).float().mean().item(),
         }
 
+    @torch.no_grad()
+    def means(self, model: ImageBindModel) -> dict[str, torch.Tensor]:
+        """Mean embedding (D,) of the inputs and of the anchors."""
+        clips = ([s.input for s in self.samples], [s.anchor for s in self.samples])
+        embeds = (self._embedded(model, name, part) for name, part in zip(self.names, clips, strict=True))
+        return {name: part.float().mean(0).cpu() for name, part in zip(self.names, embeds, strict=True)}
+
     @staticmethod
     def _embedded(model: ImageBindModel, name: str, clips: list[torch.Tensor]) -> torch.Tensor:
         parts = [torch.stack(clips[i : i + AT_ONCE]).to(model.device) for i in range(0, len(clips), AT_ONCE)]
@@ -160,13 +172,26 @@ def judge_of(recipe: Recipe, data: Path, processor: ImageBindProcessor, model: I
     return judge if judge.samples else None
 
 
+def _measured_adapter(
+    model: ImageBindModel, recipe: Recipe, data: Path, processor: ImageBindProcessor
+) -> EmbeddingAdapter:
+    """Moves the tower's embeddings over the gap to images; measured on pairs that it was trained on."""
+    plain = replace(recipe, augment=AugmentPart(inputs=False, anchors=False))
+    dataset = PairDataset(_pairs(plain, data, None), plain, processor, sample_shapes(model, recipe.modality, "image"))
+    adapter = EmbeddingAdapter.from_means(Judge(dataset, MEASURED).means(model))
+    adapter.claim(model)
+    return adapter
+
+
 def _check_same(recipe: Recipe, pairs: int, steps: int, folder: Path, *, write: bool) -> None:
     """Refuse to go on with another recipe, data or length than a run was begun with; say what differs."""
     path = folder / RUN_FILE
     now = {"pairs": pairs, "steps": steps} | _flat(asdict(recipe))
     if step_of(folder) and path.exists():
         begun = json.loads(path.read_text())
-        changed = [f"{k} was {begun.get(k)}, is {now.get(k)}" for k in {**begun, **now} if begun.get(k) != now.get(k)]
+        # Runs of older versions lack keys that have come since.
+        keys = [k for k in {**begun, **now} if begun.get(k) != now.get(k) and (k in begun or now[k])]
+        changed = [f"{k} was {begun.get(k)}, is {now.get(k)}" for k in keys]
         if changed:
             raise InputError(f"{folder.parent}: begun otherwise ({'; '.join(changed)}); give another --out")
     elif write:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..bundled import bundled_names, bundled_path
 from ..errors import Bind2GenWarning, CheckpointError
 from ..imagebind.config import HUGE_TOWERS, TINY_TOWERS, ImageBindConfig
 from ..imagebind.fronts import FRONTS
@@ -21,6 +22,7 @@ from .openclip import load_openclip
 from .recipe import Recipe
 
 OPENCLIP_KEY = "visual.conv1.weight"  # what tells OpenCLIP's files from all others
+ENCODER_PART = "imagebind"  # folder of a saved pipeline
 SIZES = {"huge": (1024, HUGE_TOWERS), "tiny": (32, TINY_TOWERS)}
 
 
@@ -29,8 +31,8 @@ def starting_model(recipe: Recipe, init: str | None = None) -> tuple[ImageBindMo
 
     Args:
         recipe: sizes of new towers, drop path, temperature, seed, OpenCLIP's name.
-        init: folder or hub id of ours, official ImageBind weights, or a file of OpenCLIP weights; default is what the
-            recipe names. A trained tower that it holds is trained on.
+        init: a bundled model's name, folder or hub id of ours, official ImageBind weights, or a file of OpenCLIP
+            weights; default is what the recipe names. A trained tower that it holds is trained on.
 
     Raises:
         CheckpointError: no weights for the frozen towers, or they do not fit; or no processor beside ``init``, where
@@ -38,7 +40,9 @@ def starting_model(recipe: Recipe, init: str | None = None) -> tuple[ImageBindMo
         InputError: settings of the recipe's front end do not fit the tower.
     """
     torch.manual_seed(recipe.schedule.seed)
-    saved = None
+    saved, init = None, init or recipe.model.init or None
+    if init in bundled_names():
+        init = str(bundled_path(init) / ENCODER_PART)
     if init is None and not recipe.model.openclip:
         if recipe.model.towers != "tiny":
             raise CheckpointError("the frozen towers need weights: give --init, or model.openclip in the recipe")

@@ -10,18 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
-from ..imagebind.model import ImageBindModel, Tower
 from .data import ImageSet, recording
-from .loop import half_precision
-from .towers import embed_photos, pixel_values
 
 MARGIN, SKY_MARGIN = 1.12, 1.25  # a square's side over the longer side of its object
 SMALLEST_CUT = 32  # pixels of a side that are enlarged to a whole picture
 SMALLEST_OBJECT = 22  # pixels of the longer side: smaller ones are not shown plainly
-JITTER_SIZE, JITTER_PLACE = 0.1, 0.05  # relative to the square's side
 SKY_CONTRAST = 25  # levels of 255 by which an object in the sky differs from the picture's median
 SKY_SHARE = 0.04  # of a picture's pixels that such an object covers at least
 GRID = 4  # features of a picture are compared place by place on a grid of so many cells a side
@@ -53,14 +48,11 @@ def object_box(pixels: np.ndarray, row: dict[str, str]) -> Box | None:
     return box if max(box[2] - box[0], box[3] - box[1]) >= SMALLEST_OBJECT else None
 
 
-def cut_out(
-    pixels: np.ndarray, row: dict[str, str], rng: np.random.Generator | None = None, size: int | None = None
-) -> np.ndarray:
+def cut_out(pixels: np.ndarray, row: dict[str, str], size: int | None = None) -> np.ndarray:
     """The square around a picture's object, enlarged; the whole picture if none is known.
 
     Args:
         pixels: (S, S, 3) uint8.
-        rng: draws another size and place by a little; without it the square has the object in its middle.
         size: of the result in pixels; absent: the picture's own.
     """
     whole, box = float(len(pixels)), object_box(pixels, row)
@@ -69,30 +61,16 @@ def cut_out(
     else:
         side = max(box[2] - box[0], box[3] - box[1]) * (SKY_MARGIN if row.get("video") else MARGIN)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    if rng is not None:
-        side *= 1 + rng.uniform(-JITTER_SIZE, JITTER_SIZE if box else 0)
-        x, y = (value + side * rng.uniform(-JITTER_PLACE, JITTER_PLACE) for value in (x, y))
     side = min(max(side, SMALLEST_CUT), whole)
     left, top = (min(max(value - side / 2, 0), whole - side) for value in (x, y))
     square = (left, top, left + side, top + side)
     return np.asarray(Image.fromarray(pixels).resize((size or len(pixels),) * 2, Image.Resampling.BICUBIC, box=square))
 
 
-def cut_outs(images: ImageSet, rng: np.random.Generator | None = None) -> ImageSet:
+def cut_outs(images: ImageSet) -> ImageSet:
     """Every picture cut to its object (see :func:`cut_out`)."""
     pairs = zip(images.pixels, images.samples, strict=True)
-    return ImageSet(np.stack([cut_out(pixels, sample.row, rng) for pixels, sample in pairs]), images.samples)
-
-
-@torch.no_grad()
-def layout_features(vision: Tower, pixels: np.ndarray) -> torch.Tensor:
-    """What is where in pictures (N, H, W, 3) uint8, by the vision tower's convolutions: (N, F) unit norm."""
-    found = []
-    for start in range(0, len(pixels), 256):
-        maps = vision.stem.early(pixel_values(pixels[start : start + 256])[:, 0])
-        cells = F.normalize(F.adaptive_avg_pool2d(maps.float(), GRID), dim=1)
-        found.append(cells.flatten(1) / GRID)
-    return torch.cat(found)
+    return ImageSet(np.stack([cut_out(pixels, sample.row) for pixels, sample in pairs]), images.samples)
 
 
 @dataclass(frozen=True)
@@ -107,17 +85,6 @@ class Looks:
     features: torch.Tensor
     mirrored: torch.Tensor
     certainty: torch.Tensor
-
-
-@torch.no_grad()
-def looks_of(pictures: ImageSet, model: ImageBindModel, classes: torch.Tensor, names: tuple[str, ...]) -> Looks:
-    """How pictures look to the encoder, whose text embeddings of the C ``names`` are ``classes`` (C, D)."""
-    vision = model.towers["vision"]
-    with half_precision():
-        features = [layout_features(vision, p) for p in (pictures.pixels, pictures.pixels[:, :, ::-1])]
-        cosines = embed_photos(model, pictures.pixels).float() @ classes.float().T
-    wanted = torch.from_numpy(pictures.concepts()[:, None] == np.array(names))
-    return Looks(*features, ((CERTAINTY_SCALE * cosines).softmax(1) * wanted).sum(1))
 
 
 def typical_photos(images: ImageSet, looks: Looks, concepts: tuple[str, ...], count: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from bind2gen.calibration import Calibration
+from bind2gen.cli.detect import DATASETS
 from bind2gen.detection import ImageBindDetectionPipeline
 from bind2gen.hosts.detic import DeticConfig, DeticDetector, DeticModel
 
@@ -46,7 +47,7 @@ def test_what_is_told_is_what_the_pipeline_finds(run, folder, media, tmp_path):
     argv = ["--image", media / "noise.png", "--audio", media / "low.wav", "--text", "a dog", "--model", folder]
     code, told, err = run("detect", *argv, "--out", out, "--json")
     assert (code, err) == (0, ""), err
-    (row,) = json.loads(told)
+    (row,) = json.loads(told)["pictures"]
     pipe = ImageBindDetectionPipeline.from_pretrained(folder)
     found = pipe(media / "noise.png", audio=str(media / "low.wav"), text="a dog", max_detections=100)
     assert found.labels == ("low", "a dog") and len(found) > 0
@@ -67,7 +68,7 @@ def test_thresholds_are_the_calibrated_ones_unless_told_otherwise(run, folder, m
 def test_mixed_prompts_are_one_and_differ_from_the_plain_one(run, folder, media):
     argv = ["detect", "--image", media / "noise.png", "--model", folder, "--json", "--audio", media / "low.wav"]
     plain, together, against = (
-        json.loads(run(*argv, *more)[1])[0]["boxes"]
+        json.loads(run(*argv, *more)[1])["pictures"][0]["boxes"]
         for more in ([], ["--text", "a dog", "--together"], ["--not-text", "a car"])
     )
     assert len({box["label"] for box in together}) == 1
@@ -79,7 +80,7 @@ def test_a_timeline_has_a_row_a_window(run, folder, media, long_sound):
         "detect", "--image", media / "noise.png", "--audio", long_sound, "--timeline", "--json", "--model", folder
     )
     assert (code, err) == (0, ""), err
-    rows = json.loads(out)
+    rows = json.loads(out)["windows"]
     assert rows[0]["start"] == 0 and rows[-1]["end"] == pytest.approx(7.0, abs=0.01)
     assert all(a["start"] < b["start"] for a, b in zip(rows, rows[1:], strict=False))
     assert any(row["boxes"] for row in rows)
@@ -98,7 +99,7 @@ def test_a_video_is_searched_frame_by_frame(run, folder, tmp_path):
             container.mux(packet)
     code, out, err = run("detect", "--video", path, "--text", "a dog", "--every", "0.5", "--json", "--model", folder)
     assert (code, err) == (0, ""), err
-    rows = json.loads(out)
+    rows = json.loads(out)["frames"]
     assert [row["time"] for row in rows] == [0.0, 0.5, 1.0, 1.5]
     assert all(isinstance(box["track"], int) for row in rows for box in row["boxes"])
 
@@ -142,7 +143,7 @@ def test_rescoring_finds_what_is_there_and_says_no_to_the_rest(run):
     words = ["a frog", "an insect", "a train", "a cow", "a keyboard"]
     code, out, err = run("detect", "--image", picture, "--text", *words, "--route", "rescoring", "--json")
     assert (code, err) == (0, ""), err
-    assert {box["label"] for box in json.loads(out)[0]["boxes"]} == {"a frog", "an insect"}
+    assert {box["label"] for box in json.loads(out)["pictures"][0]["boxes"]} == {"a frog", "an insect"}
 
 
 def test_windows_and_rescoring_need_no_detector(run, folder, media):
@@ -151,4 +152,73 @@ def test_windows_and_rescoring_need_no_detector(run, folder, media):
         "--model", folder, "--threshold", "0.0", "--json",
     )  # fmt: skip
     assert (code, err) == (0, ""), err
-    assert len(json.loads(out)[0]["boxes"]) > 0
+    assert len(json.loads(out)["pictures"][0]["boxes"]) > 0
+
+
+@pytest.fixture
+def pictures(media, tmp_path):
+    """Two pictures of different sizes, and one that cannot be read between them."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    shutil.copy(media / "noise.png", folder / "c.png")
+    Image.open(media / "noise.png").resize((64, 30)).convert("RGB").save(folder / "a.jpg")
+    (folder / "b.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture, and not taken for one")
+    return folder
+
+
+def test_a_folder_gives_a_row_a_picture_in_order_and_goes_on_after_a_broken_one(run, folder, pictures, tmp_path):
+    argv = ["detect", pictures, "--text", "a dog", "--model", folder, "--json", "--out", tmp_path / "out"]
+    code, out, err = run(*argv)
+    told = json.loads(out)
+    assert (
+        code == 1 and "1 of 3 inputs" in err and [one["input"] for one in told["skipped"]] == [str(pictures / "b.png")]
+    )
+    assert [row["image"] for row in told["pictures"]] == [str(pictures / "a.jpg"), str(pictures / "c.png")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    for row in told["pictures"]:
+        alone = json.loads(run("detect", row["image"], *argv[2:6], "--json")[1])["pictures"][0]
+        assert row["boxes"] and row["boxes"] == alone["boxes"]
+    code, out, err = run(*argv[:-2], "--no-keep-going")
+    assert code == 1 and "b.png" in err and "--keep-going" in err
+
+
+def test_a_list_gives_a_list_one_by_one_or_together(folder, pictures):
+    pipe = ImageBindDetectionPipeline.from_pretrained(folder)
+    files = [pictures / "a.jpg", pictures / "c.png", pictures / "a.jpg"]
+    alone = [pipe(file, text="a dog", max_detections=5) for file in files]
+    assert pipe(files, text="a dog", max_detections=5) == alone and alone[0] == alone[2] != alone[1]
+    calls = []
+    together = pipe.detector.encode_images
+    pipe.detector.encode_images = lambda images: calls.append(len(images)) or together(images)
+    batched = pipe(files, text="a dog", max_detections=5, batch_size=2)
+    assert calls == [2, 1] and [found.image_size for found in batched] == [found.image_size for found in alone]
+    assert pipe([], text="a dog") == []
+
+
+@pytest.mark.parametrize("form", DATASETS)
+def test_a_data_set_holds_the_boxes_that_were_found(run, folder, pictures, tmp_path, form):
+    dataset = pytest.importorskip("supervision").DetectionDataset
+    (pictures / "b.png").unlink()
+    out = tmp_path / "set"
+    argv = ["detect", pictures, "--text", "a dog", "a cat", "--model", folder, "--dataset", form, "--out", out]
+    code, told, err = run(*argv, "--json")
+    assert (code, err) == (0, ""), err
+    read = {
+        "coco": lambda: dataset.from_coco(str(out / "images"), str(out / "annotations.json")),
+        "yolo": lambda: dataset.from_yolo(str(out / "images"), str(out / "labels"), str(out / "data.yaml")),
+        "voc": lambda: dataset.from_pascal_voc(str(out / "images"), str(out / "annotations")),
+    }[form]()
+    rows = json.loads(told)["pictures"]
+    assert json.loads(told)["dataset"] == str(out)
+    assert len(read) == len(rows) == 2
+    for row in rows:
+        [found] = [boxes for name, boxes in read.annotations.items() if Path(name).name == Path(row["image"]).name]
+        names = [read.classes[i] for i in found.class_id]
+        assert sorted(names) == sorted(box["label"] for box in row["boxes"]) != []
+        wanted = sorted(box["xyxy"] for box in row["boxes"])
+        assert np.allclose(sorted(found.xyxy.tolist()), wanted, atol=1.06)  # VOC has whole pixels
+    code, _, err = run(*argv)
+    assert code == 1 and "wanted a new or an empty folder" in err
+    shutil.copy(pictures / "a.jpg", pictures / "a.jpeg")
+    assert "two pictures of one name" in run(*argv)[2]

@@ -22,7 +22,15 @@ USAGE_ERRORS = {  # name: (words, what the line says)
     "unknown command": (["paint"], "paint"),
     "no out": (["generate", "--text", "a"], "--out"),
     "no input": (["generate", "--out", "x.png"], "no input"),
+    "unknown command, nearly right": (["generat", "--text", "a"], "did you mean generate?"),
     "option cut short": (["generate", "--text", "a", "--num", "2", "--out", "x.png"], "--num"),
+    "another word for an option": (["embed", "--sound=P", "--out", "x.npz"], "did you mean --audio?"),
+    "misspelt option": (["detect", "P", "--treshold", "1"], "did you mean --threshold? (see bind2gen detect --help)"),
+    "threshold above one": (["detect", "P", "--text", "a", "--threshold", "2"], "wanted a number in 0..1, got '2'"),
+    "standard input twice": (["embed", "--audio", "-", "--image", "-", "--out", "x.npz"], "only once"),
+    "several pictures to stdout": (["generate", "--text", "a", "b", "--out", "-"], "2 pictures; name a folder"),
+    "names for some prompts": (["detect", "P", "--text", "a", "b", "--labels", "x"], "wanted 2 names, one a prompt"),
+    "quiet and verbose": (["info", "-q", "-v"], "not allowed with"),
     "unknown suffix": (["generate", "--text", "a", "--out", "x.bmpp"], ".png, .jpg"),
     "unknown embedding suffix": (["embed", "--text", "a", "--out", "x.csv"], ".npz"),
     "several inputs, one file": (["generate", "--text", "a", "b", "--out", "x.png"], "name a folder"),
@@ -177,7 +185,7 @@ def test_what_nobody_foresaw_is_one_line_too(raised, code, says, run, media, tmp
 
 def test_a_picture_that_cannot_be_saved_leaves_the_old_one(run, media, tmp_path, monkeypatch):
     out = tmp_path / "x.png"
-    out.write_bytes(b"old")
+    out.write_bytes(b"old: bind2gen 0.1")
 
     def half(self: Image.Image, path: Path, **_: object) -> None:
         Path(path).write_bytes(b"half")
@@ -186,7 +194,7 @@ def test_a_picture_that_cannot_be_saved_leaves_the_old_one(run, media, tmp_path,
     monkeypatch.setattr(Image.Image, "save", half)
     code, _, stderr = run("generate", "--audio", media / "mid.wav", *STEPS, "--quiet", "--out", out)
     assert (code, stderr) == (1, f"bind2gen: error: {out}: cannot be written (No space left on device)\n")
-    assert out.read_bytes() == b"old"
+    assert out.read_bytes() == b"old: bind2gen 0.1"
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import soundfile
@@ -110,7 +112,9 @@ def test_the_command_line_and_the_library_make_the_same_picture(run, media, tiny
     assert abs(pixels(tmp_path / "cli.png") - np.asarray(image).astype(int)).max() <= 1
 
 
-def test_progress_is_on_stderr_and_quiet_takes_it_away(run, media, tmp_path):
+def test_progress_is_on_a_terminals_stderr_and_quiet_takes_it_away(run, media, tmp_path, monkeypatch):
+    assert run("generate", "--audio", media / "mid.wav", *STEPS, "--out", tmp_path / "a.png")[2] == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     _, _, stderr = run("generate", "--audio", media / "mid.wav", *STEPS, "--out", tmp_path / "a.png")
     assert all(stage in stderr for stage in ("load", "encode", "denoise"))
     assert stderr.count("\n") == 0  # bars wipe themselves
@@ -165,11 +169,12 @@ def test_example_sounds_are_known_by_name(run, media, tmp_path, monkeypatch):
 
 
 def test_pictures_are_named_after_inputs_and_never_collide(tmp_path):
+    args = SimpleNamespace(overwrite=False)
     sounds = [str(tmp_path / name) for name in ("dog.wav", "old/dog.flac", "dog_2.wav", "dog.ogg")]
-    names = [row[0].name for row in plan_pictures(str(tmp_path), {"audio": sounds}, 1).paths]
+    names = [row[0].name for row in plan_pictures(str(tmp_path), {"audio": sounds}, 1, args).paths]
     assert names[0] == "dog.png"
     assert names[2] == "dog_2.png"
     assert len(set(names)) == 4
-    texts = plan_pictures(str(tmp_path), {"text": ["A dog, on grass!", "../../etc", "…"]}, 2).paths
+    texts = plan_pictures(str(tmp_path), {"text": ["A dog, on grass!", "../../etc", "…"]}, 2, args).paths
     assert [row[0].name for row in texts] == ["a-dog-on-grass-1.png", "etc-1.png", "text-1.png"]
     assert {path.parent for row in texts for path in row} == {tmp_path}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -61,7 +62,8 @@ def test_without_a_hop_windows_overlap_by_half(run, media, tmp_path):
     assert times[-1, 1] == 1.0
 
 
-def test_progress_counts_seconds_and_goes_away(run, media, tmp_path):
+def test_progress_counts_seconds_and_goes_away(run, media, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     words = ["embed", "--audio", media / "high.wav", "--timeline", "--hop", "1", "--out", tmp_path / "x.npz"]
     _, stdout, stderr = run(*words)
     assert "embed audio (s)" in stderr and "/5" in stderr and stderr.count("\n") == 0

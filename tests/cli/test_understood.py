@@ -20,6 +20,7 @@ from bind2gen.cli.loading import ModelChoice
 from bind2gen.cli.understood import tell, understand
 from bind2gen.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE
 from bind2gen.errors import Bind2GenWarning
+from bind2gen.studio.understood import briefly, doubt
 from bind2gen.studio.words import NAMES_FILE
 from bind2gen.vocabulary import Vocabulary
 
@@ -68,8 +69,35 @@ def test_words_are_those_nearest_before_the_anchors(pipe, choice, vectors):
     moved = pipe.adapter.shift("audio", sounds[:3]) - means[0]
     likeness = (normalize(moved) @ normalize(directions).T).amax(1)
     assert [item["likeness"] for item in found["audio"]][:3] == pytest.approx(likeness.tolist(), abs=1e-3)
-    assert found["audio"][3] == {"name": "silence", "word": "silence", "likeness": 1.0, "known": False}
-    assert found["text"] == [{"name": "cab", "word": "cab", "likeness": 1.0, "known": True}]
+    silence = {"name": "silence", "word": "silence", "likeness": 1.0, "known": False, "doubt": "unknown"}
+    assert found["audio"][3] == silence | {"drawn": None}  # the anchors have no names
+    assert found["text"] == [{"name": "cab", "word": "cab", "likeness": 1.0, "known": True, "drawn": None, "doubt": ""}]
+
+
+def test_what_is_not_drawn_or_not_surely_is_doubted_and_kinds_of_the_anchors_are_known(pipe, choice, vectors):
+    """The detector knows bee, cab and dad; what is drawn is cab, or eel, whose name lies beside the encoder."""
+    choice.encoder.mkdir()
+    Vocabulary(("eel", "cab"), torch.stack([vectors[7], vectors[1]])).save(choice.encoder / NAMES_FILE)
+    anchors = torch.stack([vectors[1], vectors[7]])
+    moved = pipe.adapter.shift("text", anchors)
+    pipe.adapter = EmbeddingAdapter.from_means(
+        dict(zip(pipe.adapter.known, pipe.adapter.means, strict=True)), anchors=(moved, moved), near_anchors=["text"],
+        anchor_names=["cab", "eel"],
+    )  # fmt: skip
+    texts = torch.stack([vectors[1], vectors[7], vectors[0], -vectors[:3].sum(0) - vectors[7]])
+    cab, eel, bee, other = understand(pipe, choice, {"text": normalize(texts)})["text"]
+    assert (cab["word"], cab["drawn"], cab["doubt"]) == ("cab", "cab", "")
+    assert (eel["word"], eel["drawn"], eel["known"], eel["doubt"]) == ("eel", "eel", True, "")
+    assert (bee["word"], bee["known"], bee["doubt"]) == ("bee", True, "not drawn")
+    assert (other["known"], other["doubt"]) == (False, "unknown")
+    pipe.adapter.register_to_config(anchor_names=["eel", "cab"])  # so that words and anchors are at odds
+    assert understand(pipe, choice, {"text": vectors[1:2]})["text"][0]["doubt"] == "not sure"
+    assert [briefly(item) for item in (cab, bee, other)] == [
+        "cab", "bee, not among what I draw", "none of the things I know"
+    ]  # fmt: skip
+    assert doubt(bee).endswith(
+        f"which is not among the things that this model draws; the nearest of them is {bee['drawn']}"
+    )
 
 
 def test_names_beside_the_encoder_say_what_it_is_and_words_what_comes_of_it(pipe, choice, vectors, capsys):
@@ -79,7 +107,7 @@ def test_names_beside_the_encoder_say_what_it_is_and_words_what_comes_of_it(pipe
     for embeds, name, said in ((near_eel, "eel", r"eel \(cab 0\.\d\d\)"), (vectors[1:2], "cab", r"cab 1\.00")):
         (item,) = understand(pipe, choice, {"text": embeds})["text"]
         assert (item["name"], item["word"]) == (name, "cab")
-        tell({"image": [item | {"known": None}]}, {"image": ["a.png"]}, model="toy", quiet=False)
+        tell({"image": [item | {"doubt": ""}]}, {"image": ["a.png"]}, model="toy", quiet=False)
         assert re.fullmatch(f"seen: {said}\n", capsys.readouterr().err)
     Calibration().save(Path(choice.source) / DETECTOR_PART)  # where nothing was measured nothing is doubted
     assert understand(pipe, choice, {"text": near_eel})["text"][0]["known"] is None
@@ -92,9 +120,9 @@ def test_nothing_is_said_where_no_words_are_known(pipe, choice, vectors, tmp_pat
 
 
 def test_it_is_said_in_one_line_each_and_doubts_are_warnings(capsys):
-    dog = {"name": "dog", "word": "dog", "likeness": 0.912, "known": True}
-    car = {"name": "car", "word": "car", "likeness": 0.3, "known": False}
-    seen = car | {"known": None}  # of pictures nobody measured what is near enough
+    dog = {"name": "dog", "word": "dog", "likeness": 0.912, "known": True, "drawn": "dog", "doubt": ""}
+    car = {"name": "car", "word": "car", "likeness": 0.3, "known": False, "drawn": "car", "doubt": "unknown"}
+    seen = car | {"known": None, "doubt": ""}  # of pictures nobody measured what is near enough
     tell({"audio": [dog]}, {"audio": ["a.wav"]}, model="toy", quiet=False)
     assert capsys.readouterr().err == "heard: dog 0.91\n"
     with pytest.warns(Bind2GenWarning, match=r"b\.wav: heard: car 0\.30, which is like none .* toy draws") as told:

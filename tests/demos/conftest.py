@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,19 @@ from PIL import Image
 from bind2gen.bundled import bundled_path
 from bind2gen.cli.demo import UPLOAD_FOLDER, demos
 from bind2gen.detection import ImageBindDetectionPipeline
-from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.studio import DetectionStudio, Studio
 from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles
 from bind2gen.studio.words import words_of
 
 RATE = 16_000  # Hz
+PATIENCE = 90_000  # ms of a browser
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,7 @@ def server(page, tmp_path_factory) -> Iterator[Server]:
     uploads = tmp_path_factory.mktemp("uploads")
     before = os.environ.get(UPLOAD_FOLDER)
     os.environ[UPLOAD_FOLDER] = str(uploads)
-    pipe = ImageBindUnCLIPPipeline.from_pretrained(bundled_path("mini"))
-    pipe.set_progress_bar_config(disable=True)
-    words = words_of(bundled_path() / "imagebind")
-    studio = Studio(pipe, words=words)
+    studio, words = page.sound2image.opening.bundled_studio(), words_of(bundled_path() / "imagebind")
     studio.warm()
     detection = ImageBindDetectionPipeline.from_pretrained(modalities=["audio", "text"])
     detecting = DetectionStudio(detection, words=words, worker=studio.worker, note=known_weakness(bundled_path()))
@@ -68,6 +72,42 @@ def server(page, tmp_path_factory) -> Iterator[Server]:
     os.environ.pop(UPLOAD_FOLDER)
     if before is not None:
         os.environ[UPLOAD_FOLDER] = before
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, server):
+    """Open the page; at the end, nothing but this server must have been asked for anything."""
+    contexts, strangers, faults = [], [], []
+
+    def opened(width=1280, height=900, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on(
+            "request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else strangers.append(r.url)
+        )
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.goto(server.url)
+        tab.get_by_role("button", name="Draw", exact=True).wait_for()
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert strangers == []
+    assert faults == []
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,8 @@ from PIL import Image, ImageDraw
 from bind2gen.bundled import bundled_path, example_sounds
 from bind2gen.cli.demo import UPLOAD_FOLDER, demos
 from bind2gen.detection import ImageBindDetectionPipeline
-from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.preprocess.plotting import font
-from bind2gen.studio import DetectionStudio, Progress, Studio
+from bind2gen.studio import DetectionStudio, Progress, Studio, denoising
 from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles
 from bind2gen.studio.words import words_of
@@ -31,20 +30,27 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 WIDTH, HEIGHT = 1180, 900  # pixels of the window
 SHOWN = (  # demo, tab, example, button, status
-    ("sound2image", "Draw it", "insect", "Draw", "#status"),
+    ("sound2image", "Draw it", "clock", "Draw", "#status"),
     ("detect", "Find it", "Three sounds at once", "Find", "#detect-status"),
-    ("arithmetic", "Arithmetic", "a bird → sea", "Slide", "#slide-status"),
+    ("arithmetic", "Arithmetic", "a lion → dog", "Slide", "#slide-status"),
 )
 PATIENCE = 120_000  # ms
-HEARD = ("sea", "insect", "clock", "frog", "drone", "police_van")  # sounds of the moving picture, as far as they exist
+HEARD = (
+    "cat",
+    "insect",
+    "clock",
+    "dog",
+    "helicopter",
+    "police_van",
+)  # sounds of the moving picture, as far as they exist
 COLUMNS, SIDE, LINE = 3, 128, 20  # of its grid; pixels
-FRAME, REST = 180, 2500  # ms
+FRAME, REST = 350, 2500  # ms; no faster than three a second
 
 
 def moving(studio: Studio, path: Path) -> None:
     """Sounds clearing up into pictures, side by side."""
     sounds = {name: file for name, file in example_sounds().items() if name in HEARD}
-    films = {}
+    films, denoising.PAUSE = {}, 0  # every preview, however fast this machine is
     for name, file in sounds.items():
         news = list(studio.draw({"audio": str(file)}, steps=30))
         films[name] = [item.pictures[0] for item in news if isinstance(item, Progress) and item.pictures]
@@ -79,7 +85,7 @@ def screenshots(url: str, folder: Path) -> None:
             tab.set_default_timeout(PATIENCE)
             tab.goto(url)
             tab.get_by_role("tab", name=name).click()
-            tab.get_by_role("button", name=example, exact=True).click()
+            tab.get_by_role("button", name=example, exact=True).first.click()
             tab.wait_for_timeout(1500)
             tab.get_by_role("button", name=button, exact=True).click()
             tab.locator(status).get_by_text("Done in").wait_for()
@@ -91,10 +97,8 @@ def screenshots(url: str, folder: Path) -> None:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    pipe = ImageBindUnCLIPPipeline.from_pretrained(bundled_path())
-    pipe.set_progress_bar_config(disable=True)
+    studio = importlib.import_module(f"{demos().__name__}.opening").bundled_studio()
     words = words_of(bundled_path() / "imagebind")
-    studio = Studio(pipe, words=words)
     detection = ImageBindDetectionPipeline.from_pretrained(modalities=["audio", "text"])
     note = known_weakness(bundled_path())
     detecting = DetectionStudio(detection, words=words, worker=studio.worker, note=note)

@@ -8,11 +8,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from bind2gen.bundled import example_sounds
 from bind2gen.errors import DependencyError
 from bind2gen.studio import Studio
+from bind2gen.studio.animation import SMALLEST
 from bind2gen.studio.files import VisitorFiles
 
 gradio_client = pytest.importorskip("gradio_client", reason="the demos need Gradio: pip install 'bind2gen[demos]'")
@@ -63,17 +65,49 @@ def test_endpoints_are_the_documented_ones_with_these_parameters(server):
     }
 
 
-def test_a_sound_becomes_the_pictures_of_its_seeds(server, tmp_path):
+def test_a_sound_becomes_the_pictures_of_its_seeds(server, tmp_path, bundled_side):
     caller = client(server, tmp_path)
     two = draw(caller, audio=example("frog"), seed=5, pictures=2)
     heard, details = two[1], two[2]
     assert heard["label"] == max(details["heard"], key=details["heard"].get)
     assert details["seeds"] == [5, 6] and details["stopped"] is False
     assert len(details["round_trip"]) == 2 and all(-1 <= score <= 1 for score in details["round_trip"])
-    assert pixels(two).shape == (2, 64, 64, 3)
+    assert pixels(two).shape == (2, bundled_side, bundled_side, 3)
     alone = draw(caller, audio=example("frog"), seed=6)
     assert abs(pixels(alone)[0] - pixels(two)[1]).max() <= 1
     assert abs(pixels(two)[0] - pixels(two)[1]).mean() > 5
+
+
+def test_the_page_begins_with_pictures_that_this_very_model_drew(server, page, tmp_path, tiny_pipeline):
+    opening = page.sound2image.opening
+    shown = opening.opening_of(server.studio)
+    files, heard, details, *_ = draw(client(server, tmp_path), audio=example(opening.SOUND), steps=20)
+    assert len(shown.seeds) == 4 and list(shown.seeds)[0] == details["seeds"][0]
+    kept = {seed: np.asarray(Image.open(path).convert("RGB"), dtype=int) for seed, path in shown.seeds.items()}
+    drawn = pixels([files])[0]
+    apart = {seed: abs(drawn - picture).mean() for seed, picture in kept.items()}
+    assert apart[0] < 4 < 15 < min(apart[seed] for seed in list(shown.seeds)[1:])  # levels of 255; WebP loses about 2
+    assert details["understood"] == shown.understood and details["heard"] == pytest.approx(shown.heard, abs=1e-3)
+    assert files[0]["caption"] == "cat · seed 0" and details["notes"] == []
+    studio = Studio(tiny_pipeline, words=("a", "b"))
+    assert opening.opening_of(studio) is None  # of another model they would not be its own
+    studio.close()
+
+
+def test_what_is_not_drawn_or_unknown_is_said_in_place_of_a_certainty(server, tmp_path):
+    caller = client(server, tmp_path)
+    files, heard, details, *_ = draw(caller, audio=example("drone"), steps=1)
+    assert files[0]["caption"] == "drone, not among what I draw · seed 0" and heard["label"] == "drone"
+    drawn = details["understood"]["audio"]["drawn"]
+    [note] = details["notes"]
+    assert drawn in server.studio.kinds and note.startswith("heard: drone, which is not among the things that this")
+    assert note.endswith(f"the nearest of them is {drawn}")
+    files, heard, details, *_ = draw(caller, text="a unicorn", steps=1)
+    assert files[0]["caption"] == "none of the things I know · seed 0"
+    assert heard["label"] == "None of the things I know" and not heard["confidences"]
+    assert details["notes"][0].startswith("read: ") and "like none of the things" in details["notes"][0]
+    files, _, details, *_ = draw(caller, audio=example("drone"), text="a clock", weight_audio=0, steps=1)
+    assert files[0]["caption"] == "clock · seed 0" and details["notes"] == []
 
 
 def test_hearing_names_sounds_and_texts(server):
@@ -91,14 +125,14 @@ def test_a_weight_of_zero_leaves_the_sound_out(server, tmp_path):
     assert abs(pixels(both) - pixels(draw(caller, text="a clock"))).max() <= 1
 
 
-def test_arithmetic_gives_slide_differences_and_animation(server, tmp_path):
+def test_arithmetic_gives_slide_differences_and_animation(server, tmp_path, bundled_side):
     strip, differences, animation, *_ = client(server, tmp_path).predict(
         text_first="a bird", audio_second=example("sea"), pictures=3, steps=2, api_name="/arithmetic"
     )
     assert [item["caption"].split(" · ")[0] for item in strip] == ["0%", "50%", "100%"]
     assert [item["caption"] for item in differences] == ["first − second", "second − first"]
     with Image.open(animation) as moving:
-        assert moving.is_animated and moving.size == (64, 64)
+        assert moving.is_animated and max(moving.size) >= SMALLEST
 
 
 def find(caller, picture, *sounds, **given):
@@ -150,7 +184,7 @@ def test_a_search_without_picture_prompt_or_with_a_bad_one_is_one_line(server, s
         (dict(picture=gradio_client.handle_file(str(scene)), text="a,b,c,d,e,f,g,h"), "at most 7"),
         (
             dict(picture=gradio_client.handle_file(str(scene)), text="a dog", threshold=2),
-            "greater than maximum value 1",
+            "threshold: wanted a number from 0 to 1, got 2",
         ),
     ):
         with pytest.raises(gradio_client.exceptions.AppError, match=says) as caught:
@@ -188,16 +222,22 @@ def test_a_cancelled_drawing_stops_and_the_next_one_is_whole(server, tmp_path):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"steps": 51}, "steps"),  # the slider's own bound answers first
-        ({"pictures": 5}, "pictures"),
-        ({"text": "x" * 301}, "300"),
-        ({}, "nothing was given"),
-        ({"text": "a dog", "weight_text": 0}, "at least one above zero"),
+        ({"steps": 51}, "steps: wanted a whole number from 1 to 50, got 51"),
+        ({"pictures": 5}, "pictures: wanted a whole number from 1 to 4, got 5"),
+        ({"seed": -1}, "seed: wanted a whole number from 0 to 4294967295, got -1"),
+        ({"text": "x" * 301}, "at most 300 characters, got 301"),
+        ({"depth_sensor": "eye"}, "depth camera: wanted one of kinect_v1"),
+        ({"text": None}, "nothing was given"),
+        ({"weight_text": 0}, "at least one above zero"),
     ],
 )
-def test_limits_hold_for_scripts_too(server, given, says):
-    with pytest.raises(Exception, match=says if "steps" not in says and "pictures" not in says else "."):
+def test_limits_hold_for_scripts_too_in_our_words_and_without_a_traceback(server, files, given, says, capfd):
+    given = {"text": "a dog"} | given
+    if "depth_sensor" in given:
+        given["depth"] = gradio_client.handle_file(str(files / "bomb.png"))
+    with pytest.raises(gradio_client.exceptions.AppError, match=says):
         draw(client(server), **given)
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("name", ["text.wav", "empty.wav"])
@@ -292,3 +332,14 @@ def test_an_installation_without_demos_says_so(monkeypatch, tmp_path):
     monkeypatch.delitem(demo.sys.modules, demo.DEMOS, raising=False)
     with pytest.raises(DependencyError, match="reinstall"):
         demo.demos()
+
+
+def test_the_script_in_readme_runs(server, tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [script] = [part for part in text.split("```") if "http://127.0.0.1:7860" in part and part.startswith("python")]
+    monkeypatch.chdir(tmp_path)
+    Image.open(Path(__file__).parents[2] / "demos" / "pictures" / "three.webp").convert("RGB").save("street.jpg")
+    soundfile.write("siren.wav", *soundfile.read(example_sounds()["insect"]))
+    names: dict = {}
+    exec(script.removeprefix("python\n").replace("http://127.0.0.1:7860", server.url), names)
+    assert names["found"]["threshold"] == 0.7

@@ -73,15 +73,38 @@ def test_both_ways_to_start_know_the_demos(words, tmp_path):
 
 
 def test_the_server_listens_to_this_machine_alone_unless_told(monkeypatch):
-    for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "FORWARDED_ALLOW_IPS"):
+    for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "FORWARDED_ALLOW_IPS", "GRADIO_ROOT_PATH"):
         monkeypatch.delenv(name, raising=False)
     args = build_parser().parse_args(["demo"])
-    assert (args.name, args.host, args.port, args.share, args.proxies) == (None, "127.0.0.1", 7860, False, "")
+    assert (args.name, args.host, args.port, args.share) == (None, "127.0.0.1", 7860, False)
+    assert args.proxies == args.root_path == ""
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
     monkeypatch.setenv("GRADIO_SERVER_PORT", "8000")
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.0/8")
+    monkeypatch.setenv("GRADIO_ROOT_PATH", "/tools/")
     args = build_parser().parse_args(["demo", "arithmetic"])
     assert (args.name, args.host, args.port, args.proxies) == ("arithmetic", "0.0.0.0", 8000, "10.0.0.0/8")
+    assert args.root_path == "/tools"
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("/tools/b2g/", "/tools/b2g"),
+        ("https://host.example/b2g", "https://host.example/b2g"),
+        ("tools", None),
+        ("/a//b", None),
+        ("/a?b", None),
+        ("ftp://host/a", None),
+    ],
+)
+def test_a_root_path_is_a_path_or_an_address(given, taken, capsys):
+    if taken:
+        assert build_parser().parse_args(["demo", "--root-path", given]).root_path == taken
+        return
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["demo", "--root-path", given])
+    assert "wanted a path such as /tools/b2g" in capsys.readouterr().err
 
 
 def test_an_unknown_demo_and_a_missing_gradio_are_one_line(monkeypatch, capsys):

@@ -171,3 +171,14 @@ def test_a_detector_alone_sees_what_it_sees_in_the_pipeline(make):
         for encoded in (detector.encode_image(picture), pipe.encode_image(picture)):
             for came, expected in zip(values(encoded), wanted, strict=True):
                 assert torch.equal(came, expected), name
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("image_input", "like"), ("picture", "like"), ("sound", "audio"), ("audio_input", "audio"), ("txt", "text")],
+)
+def test_a_wrong_keyword_of_a_prompt_names_the_right_one(name, meant):
+    encoder = SimpleNamespace(config=SimpleNamespace(embed_dim=1))
+    pipe = ImageBindDetectionPipeline(GridProposer(), SimpleNamespace(encoder=encoder, route="words"))
+    with pytest.raises(InputError, match=rf"^{name}=: no such argument; .*; did you mean {meant}=\?$"):
+        pipe("street.jpg", **{name: "a dog"})

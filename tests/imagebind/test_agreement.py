@@ -13,7 +13,7 @@ import torch
 from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.class_map import ClassMap
 from bind2gen.errors import Bind2GenError, CheckpointError
-from bind2gen.hosts.patch_autoencoder import PatchAutoencoder
+from bind2gen.hosts.feature_autoencoder import FeatureAutoencoder
 from bind2gen.imagebind.agreement import _at_most
 from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.loading import load_imagebind
@@ -33,7 +33,7 @@ def saved(tmp_path_factory) -> Path:
     adapter.save_pretrained(folder / "adapter")
     made = ClassMap.from_fit(torch.eye(WIDTH, 4), text_mean=torch.zeros(WIDTH), target_mean=torch.ones(4))
     made.save_pretrained(folder / "map")
-    PatchAutoencoder(latent_channels=8, width=8).save_pretrained(folder / "vae")
+    FeatureAutoencoder(block_out_channels=(12, 8, 8, 16, 16)).save_pretrained(folder / "vae")
     return folder
 
 
@@ -107,9 +107,15 @@ def test_a_part_is_held_against_its_own_weights_only(saved, tmp_path):
         (EmbeddingAdapter, "adapter", "num_anchors", 0, "keys that the model has no place for: anchor_keys, anchors"),
         (EmbeddingAdapter, "adapter", "modalities", 3, "config.json describes no network"),
         (ClassMap, "map", "source_dim", 10**9, "wanted shape"),
-        (PatchAutoencoder, "vae", "depth", 10**6, "far more parameters than the .* its largest number is depth"),
-        (PatchAutoencoder, "vae", "depth", 1, "no place for: low.1"),
-        (PatchAutoencoder, "vae", "width", 10**7, "wanted shape"),
+        (
+            FeatureAutoencoder,
+            "vae",
+            "layers_per_block",
+            10**6,
+            "far more parameters .* largest number is layers_per_block",
+        ),
+        (FeatureAutoencoder, "vae", "layers_per_block", 0, "no place for: decoder.up_blocks"),
+        (FeatureAutoencoder, "vae", "latent_channels", 10**7, "wanted shape"),
     ],
 )
 def test_parts_of_pipelines_are_held_against_their_weights(saved, tmp_path, kind, name, place, value, words):

@@ -25,18 +25,18 @@ def processor() -> ImageBindProcessor:
 @pytest.mark.parametrize(
     ("name", "item", "keyword"),
     [
-        ("text", PHOTO, "images="),
-        ("text", np.asarray(PHOTO), "images="),
-        ("text", torch.zeros(3, 8, 8), "images="),
+        ("text", PHOTO, "image="),
+        ("text", np.asarray(PHOTO), "image="),
+        ("text", torch.zeros(3, 8, 8), "image="),
         ("text", (WAVE, 16_000), "audio="),
         ("text", (16_000, WAVE), "audio="),
         ("text", WAVE, "audio="),
         ("text", (np.zeros((4, 8, 8, 3), dtype=np.uint8), 25), "video="),
         ("audio", "a dog", "text="),
-        ("audio", PHOTO, "images="),
+        ("audio", PHOTO, "image="),
         ("images", "a dog barks.", "text="),
         ("images", (WAVE, 16_000), "audio="),
-        ("video", PHOTO, "images="),
+        ("video", PHOTO, "image="),
     ],
 )
 def test_the_keyword_that_was_meant_is_named(processor, name, item, keyword):
@@ -54,7 +54,7 @@ def test_nothing_is_said_of_what_is_only_broken(name, item):
 
 
 def test_the_name_of_a_file_is_not_read_as_words_in_silence(processor, tmp_path):
-    for name, keyword in {"dog.wav": "audio=", "dog.png": "images=", "dog.mp4": "video="}.items():
+    for name, keyword in {"dog.wav": "audio=", "dog.png": "image=", "dog.mp4": "video="}.items():
         path = tmp_path / name
         with pytest.raises(Bind2GenError):
             processor(audio=str(path), images=str(path))  # nothing there yet

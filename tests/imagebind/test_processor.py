@@ -302,7 +302,7 @@ def test_cuda_agrees_with_cpu(sound, photo, movie):
     stays = processor(images=tensor, audio=(torch.from_numpy(sound[0]).cuda(), 16_000))
     assert all(value.is_cuda for value in stays.values())
     # Pillow, which resizes pictures, rounds to whole levels in between: tensors are compared with tensors.
-    assert torch.allclose(stays["pixel_values"].cpu(), processor(images=tensor.cpu())["pixel_values"], atol=1e-3)
+    assert torch.allclose(stays["pixel_values"].cpu(), processor(images=tensor.cpu() / 255)["pixel_values"], atol=1e-3)
 
 
 def test_auto_processor_finds_it(tmp_path):
@@ -316,3 +316,10 @@ def test_auto_processor_finds_it(tmp_path):
 def test_a_folder_without_settings_is_refused(tmp_path):
     with pytest.raises(UnreadableError, match="processor_config.json"):
         ImageBindProcessor.from_pretrained(tmp_path)
+
+
+def test_pictures_go_in_under_both_names():
+    processor, picture = ImageBindProcessor(), np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert torch.equal(*(processor(**{name: picture})["pixel_values"] for name in ("image", "images")))
+    with pytest.raises(InputError, match="two names of one argument"):
+        processor(image=picture, images=picture)

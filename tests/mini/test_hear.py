@@ -9,19 +9,21 @@ import torch
 from fake_e5 import FakeE5
 from test_see import network as lite0
 
+from bind2gen.errors import InputError
 from bind2gen.evaluate import labels
 from bind2gen.imagebind.config import ImageBindConfig
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
-from bind2gen.mini import hear, heard, pictures, see
+from bind2gen.mini import hear, hear_lessons, heard, pictures, see
 from bind2gen.mini import sounds as sounds_module
-from bind2gen.mini.hear import run_hear
-from bind2gen.mini.heard import Cached, Heard, audio_settings
+from bind2gen.mini.hear import Hearing, run_hear
+from bind2gen.mini.hear_lessons import Lessons
+from bind2gen.mini.heard import Heard, audio_settings, through
 from bind2gen.mini.read import Reading, text_settings
 from bind2gen.mini.sounds import load_sounds
 from bind2gen.mini.teachers import YAMNET, YAMNET_ARGS
 from bind2gen.mini.texts import Texts
-from bind2gen.train.loop import LoopConfig
+from bind2gen.train.loop import LoopConfig, weights_of
 
 KINDS = 260  # more than the tower is wide
 
@@ -29,7 +31,7 @@ KINDS = 260  # more than the tower is wide
 @pytest.fixture
 def small(monkeypatch) -> None:
     """Clips of 0.6 s, pictures of 32 pixels, untrained teachers, one template, and one label left out."""
-    for module in (hear, heard):
+    for module in (hear_lessons, heard):
         monkeypatch.setattr(module, "FRAMES", 64)
     monkeypatch.setattr(heard, "CLIP_SECONDS", 0.6)
     monkeypatch.setattr(sounds_module, "LEFT_OUT", 1)
@@ -45,18 +47,14 @@ def network(_=None) -> torch.nn.Module:
     return timm.create_model(YAMNET, in_chans=1, num_classes=KINDS, **YAMNET_ARGS).eval()
 
 
-def test_features_are_kept_and_altered_ones_are_of_trained_sounds(data, small, tmp_path):
+def test_clips_are_altered_anew_and_those_through_a_telephone_are_kept_back(data, small):
     sounds = load_sounds(data)
-    made = Heard(sounds, network(), tmp_path, copies=2)
-    labelled = (sounds.labels != "")[made.sound_of]
-    filled = [part.flatten(1).abs().sum(1).numpy() > 0 for part in made.features]
-    assert (filled[0] == labelled).all() and (filled[1] == labelled & sounds.trained[made.sound_of]).all()
-    assert not torch.equal(made.features[0][filled[1]], made.features[1][filled[1]])
-    kept_back = {"dog", "cat"}
-    assert set(sounds.concepts[made.telephone_of]) == kept_back and len(made.telephone) == len(made.telephone_of)
+    made = Heard(sounds)
     assert np.bincount(made.sound_of)[~sounds.many].tolist() == [2] * 5  # 0.9 s are two clips
-    again = Heard(sounds, torch.nn.Identity(), tmp_path, copies=2)  # nothing is computed again
-    assert torch.equal(again.features[1], made.features[1]) and torch.equal(again.logits, made.logits)
+    assert set(sounds.concepts[made.telephone_of]) == {"dog", "cat"}
+    assert len(list(made.telephone())) == len(made.telephone_of)
+    once, again, other = (next(iter(made.altered(np.array([3]), seed))) for seed in (0, 0, 1))
+    assert np.array_equal(once, again) and not np.array_equal(once[:100], other[:100])
 
 
 @pytest.fixture
@@ -77,9 +75,30 @@ def out(data, teachers, small, tmp_path):
     return texts, tmp_path
 
 
+def test_lessons_fit_a_file(out, tmp_path):
+    hearing = Hearing(out[0], out[1] / "hear")
+    made = hearing.lessons()
+    made.save(tmp_path / "pack.safetensors")
+    held = Lessons.load(tmp_path / "pack.safetensors")
+    assert [len(clip) for clip in held.clips] == [len(clip) for clip in made.clips]
+    for name in ("label", "concept", "ours", "kind", "group", "photo_kind"):
+        assert torch.equal(getattr(held, name), getattr(made, name))
+    for name in ("heard", "names", "judged", "photos"):
+        assert torch.allclose(getattr(held, name), getattr(made, name), atol=1e-3)  # half precision
+    (left_out,) = hearing.words(hearing.sounds.left_out_labels)
+    assert not any(torch.equal(row, left_out) for row in made.names)
+    with pytest.raises(InputError, match="hear-pack"):
+        Lessons.load(out[1] / "read/words.txt.gz")
+
+
 def test_the_stage_leaves_a_model_that_hears_as_the_trained_tower_did(out, data):
     texts, folder = out
-    run_hear(texts, folder / "hear", LoopConfig(3, 12, learning_rate=1e-3, warmup_steps=2, precision="no"), copies=2)
+    config = LoopConfig(3, 12, learning_rate=1e-3, warmup_steps=2, precision="no")
+    hear.run_pack(texts, folder / "hear-pack")
+    run_hear(texts, folder / "hear", config, folder / "hear-pack/pack.safetensors")
+    assert not (folder / "hear/figures.json").exists()  # trained only, as on another machine
+    run_hear(texts, folder / "hear", config)
+    assert len((folder / "hear/metrics.jsonl").read_text().splitlines()) == 2  # no second time
     kept = json.loads((folder / "hear/figures.json").read_text())
     assert set(kept["wanted"]) <= set(kept["before"]) == set(kept["after"])
     assert kept["after"]["concepts"] == 2 and kept["after"]["many"] == 6 and kept["after"]["left_out"] == 9
@@ -88,12 +107,13 @@ def test_the_stage_leaves_a_model_that_hears_as_the_trained_tower_did(out, data)
     assert processor.audio == audio_settings() and set(model.config.modalities) == {"vision", "text", "audio"}
     before = ImageBindModel.from_pretrained(folder / "see/imagebind").state_dict()
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
-    sounds, tower = load_sounds(data), model.towers["audio"]
-    given, kept = network().state_dict(), tower.stem.network.state_dict()
-    assert all(torch.equal(value, given[name]) for name, value in kept.items())  # the network is not trained
-    features = Heard(sounds, network(), folder / "hear", copies=1).features[0].float()
+    trained, state = weights_of(folder / "hear"), model.towers["audio"].state_dict()
+    assert all(torch.equal(state[name], value) for name, value in trained.items())
+    given = network().state_dict()
+    assert not torch.equal(state["stem.network.conv_stem.weight"], given["conv_stem.weight"])
+    assert torch.equal(state["stem.network.bn1.running_var"], given["bn1.running_var"])
+    sounds = load_sounds(data)
     with torch.no_grad():
         whole = model.encode("audio", processor(audio=[(w, 16_000) for w in sounds.waveforms[-9:]])["audio_values"])
-        tower.stem.network = Cached()
-        from_features = tower(features[-9:])  # these are one clip each
-    assert (whole * from_features).sum(1).min() > 0.999  # features are kept in half precision
+    clips = Heard(sounds).clips[-9:]  # these are one clip each
+    assert (whole * through(model.towers["audio"], clips, 9)).sum(1).min() > 0.9999

@@ -1,41 +1,105 @@
-"""The adapter of a packaged model: from a new encoder's space to that of a host which was trained on another one."""
+"""A packaged model: its adapter, and that it draws as the stage that trained its generator does."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.schedulers import scheduling_dpmsolver_multistep
 
+from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.errors import InputError
-from bind2gen.mini import package, thresholds
-from bind2gen.mini.photos import Photos
+from bind2gen.hosts import unclip
+from bind2gen.hosts.feature_autoencoder import FeatureAutoencoder
+from bind2gen.hosts.unclip_files import load_host
+from bind2gen.imagebind.processor import ImageBindProcessor
+from bind2gen.mini import draw_generator, package, thresholds
+from bind2gen.mini.draw import PARTS
+from bind2gen.mini.draw_generator import GUIDANCE, TEXT_WIDTH, Conditions, build_generator
+from bind2gen.pipeline import ImageBindUnCLIPPipeline
 from bind2gen.train.data import Sample
 from bind2gen.vocabulary import Vocabulary
 
-WIDTH, SLOT, CONCEPTS = 16, 12, ("bee", "cab", "dad")
+WIDTH, CONCEPTS = 16, ("bee", "cab", "dad")
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def test_the_map_to_the_host_finds_what_leads_from_one_space_to_the_other():
-    new, matrix = draw(0, 600, WIDTH), draw(1, WIDTH, SLOT)
-    old = F.normalize(new @ matrix + 0.3 * draw(2, SLOT), dim=-1)
-    samples = [Sample(f"{i}.png", "bee" if i % 2 else "", {}) for i in range(600)]
-    photos = Photos([], samples, np.ones(600, bool))
-    assert 20 < photos.held_out.sum() < 120
-    (found, added), told = package.map_to_host(new, old, photos)
-    reached = F.normalize(new @ found + added, dim=-1)
-    assert (reached * old).sum(1).mean() > 0.97 > 0.5 > (reached * old.roll(1, 0)).sum(1).mean()
-    held_out = torch.from_numpy(photos.held_out)
-    assert told["held_out_cosine"] == pytest.approx((reached * old)[held_out].sum(1).mean().item())
-    # Spoilt embeddings of held-out photos do not change the map: it was not fitted on them.
-    spoilt = torch.where(held_out[:, None], old.roll(1, 0), old)
-    assert torch.equal(package.map_to_host(new, spoilt, photos)[0][0], found)
+@pytest.fixture
+def drawn(tmp_path) -> tuple[Path, Conditions]:
+    """The folder of a stage ``draw`` in small, and its conditions."""
+    torch.manual_seed(0)
+    embeds, kind = draw(1, 200, 32), np.arange(200) % 3
+    pack = SimpleNamespace(
+        embeds=embeds, kind=kind, kinds=list(CONCEPTS), names=np.array(CONCEPTS)[kind],
+        held_out=kind < 0, typical=kind >= 0,
+    )  # fmt: skip
+    conditions, saved = Conditions(pack), tmp_path / "draw" / PARTS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw_generator, "WIDTH", 32)
+        patch.setattr(draw_generator, "LAYERS", 1)
+        build_generator(112, 2, 32).half().save_pretrained(saved / "unet")
+    autoencoder = FeatureAutoencoder(block_out_channels=(12, 8, 8, 16, 16), sample_size=32)
+    autoencoder.half().save_pretrained(saved / "vae")
+    conditions.normalizer.save_pretrained(saved / "image_normalizer")
+    return tmp_path / "draw", conditions
+
+
+def test_weights_are_rounded_by_a_512th_at_most():
+    layer = torch.nn.Linear(64, 64)
+    before = layer.weight.clone()
+    assert not torch.equal(package.rounded(layer).weight, before)
+    assert torch.allclose(layer.weight, before, rtol=2**-9 + 2**-11, atol=1e-6)  # and to half precision
+
+
+def test_the_packaged_pipeline_samples_as_stage_draw_does(drawn, make_imagebind, tmp_path, monkeypatch):
+    """The same start and the same noise at every step: the same latents, by way of the saved folder."""
+    folder, conditions = drawn
+    parts, encoder = package.generator_parts(folder), make_imagebind()
+    own = {"imagebind": encoder, "processor": ImageBindProcessor.for_config(encoder.config)}
+    adapter = EmbeddingAdapter.from_means({"image": conditions.means[0] / 32**0.5})
+    pipe = ImageBindUnCLIPPipeline(**parts, **own, adapter=adapter, guidance_scale=GUIDANCE, guidance_rescale=0.0)
+    package.save_half(pipe, tmp_path / "pipeline")
+    assert not any(str(folder) in path.read_text() for path in (tmp_path / "pipeline").glob("*/*.json"))
+    pipe = ImageBindUnCLIPPipeline.from_pretrained(tmp_path / "pipeline")
+    pipe.set_progress_bar_config(disable=True)
+    assert unclip.host_norm(pipe) == pytest.approx(32**0.5, rel=0.01)
+    monkeypatch.setattr(draw_generator, "SAMPLING_STEPS", 4)
+    # Even level 0 of an embedding's noise adds a little, which the two draw otherwise.
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    monkeypatch.setattr(unclip, "randn_tensor", lambda shape, **_: torch.zeros(shape))
+
+    def same_noise() -> None:
+        noise = torch.Generator().manual_seed(7)
+        monkeypatch.setattr(
+            scheduling_dpmsolver_multistep, "randn_tensor", lambda shape, **_: torch.randn(shape, generator=noise)
+        )
+
+    same_noise()
+    trained = package.rounded(UNet2DConditionModel.from_pretrained(folder / PARTS / "unet"))
+    wanted = draw_generator.sample(trained, conditions.of(conditions.means))
+    same_noise()
+    start = torch.randn(3, 112, 2, 2, generator=torch.Generator().manual_seed(0))
+    call = {"image_embeds": conditions.means, "rescale_embeds": False, "latents": start, "num_inference_steps": 4}
+    found = pipe(**call, output_type="latent").images
+    assert torch.allclose(found, wanted, atol=1e-3)  # the normaliser is saved in half precision
+    assert pipe(**call).images[0].size == (32, 32)
+    host = load_host(tmp_path / "pipeline")
+    assert host.unet.config.in_channels == host.vae.config.latent_channels == 112
+
+
+def test_the_text_encoder_is_small_and_says_nothing():
+    tokenizer, encoder = package.silent_text()
+    ids = tokenizer(["a dog", ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    assert not encoder(ids)[0].any() and encoder(ids)[0].shape == (2, 2, TEXT_WIDTH)
+    assert sum(p.numel() for p in encoder.parameters()) < 20_000
 
 
 def test_maps_lead_to_photos_of_a_concept_or_else_to_the_name():
@@ -43,7 +107,8 @@ def test_maps_lead_to_photos_of_a_concept_or_else_to_the_name():
     names = np.repeat([*CONCEPTS, "eel"], 40)
     centres, numbers = draw(2, 4, WIDTH), np.repeat(np.arange(4), 40)
     sounds = F.normalize(centres[numbers] + 0.2 * draw(6, 160, WIDTH), dim=-1)
-    anchors, to_host = draw(3, 3, SLOT), (draw(4, WIDTH, SLOT), torch.zeros(SLOT))
+    drawn = dict(zip(CONCEPTS[:2], draw(3, 2, WIDTH), strict=True))
+    anchors = torch.stack(list(drawn.values()))
     asked = []
 
     def embed_text(captions: list[str]) -> torch.Tensor:
@@ -53,13 +118,15 @@ def test_maps_lead_to_photos_of_a_concept_or_else_to_the_name():
     items = {"audio": package.Items(sounds, names, torch.arange(160))}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(package, "TEMPLATES", ("a {}",))
-        adapter, ridges = package.fit_adapter(embed_text, items, photos, anchors, to_host)
+        patch.setattr(package, "RESIDUAL", 0.0)
+        adapter, ridges = package.fit_adapter(embed_text, items, photos, drawn)
     assert asked == ["a bee", "a cab", "a dad", "a eel"] and ridges.keys() == {"audio"}
     meant = adapter({"audio": sounds}, anchored=False)
-    places = torch.stack([*photos.values(), adapter.shift("text", texts[3:])[0]])
+    places = torch.stack([*anchors, photos["dad"], adapter.shift("text", texts[3:])[0]])
     assert ((meant @ places.T).argmax(1).numpy() == numbers).mean() > 0.95
-    ours = numbers < 3
+    ours = numbers < 2  # what is drawn
     assert torch.allclose(adapter({"audio": sounds[ours]}), anchors[numbers[ours]], atol=0.05)
+    assert adapter.config.anchor_names == list(drawn)
     assert torch.allclose(adapter.means[0], torch.stack(list(photos.values())).mean(0))
 
 

@@ -312,3 +312,22 @@ def test_damaged_files_are_read_or_named_errors(data):
 def test_column_names(names, accelerometer, gyroscope):
     found = find_columns(names, "motion.csv")
     assert found.accelerometer == accelerometer and found.gyroscope == gyroscope and not found.linear
+
+
+def test_gravity_in_a_file_of_its_own_is_added_where_it_was_taken_off(tmp_path):
+    """Sensor Logger without TotalAcceleration: Accelerometer.csv has none, Gravity.csv lies beside it."""
+    gravity = np.stack([0 * TIMES, STANDARD_GRAVITY * 0.6 + 0 * TIMES, STANDARD_GRAVITY * 0.8 + 0 * TIMES])
+    tables = {"Accelerometer": A - [[0], [0], [STANDARD_GRAVITY]], "Gyroscope": G, "Gravity": gravity}
+    for name, values in tables.items():
+        rows = written("time,seconds_elapsed,z,y,x", [1e9 * (1.7e9 + TIMES), TIMES, *values[::-1]], form="%.17g")
+        (tmp_path / f"{name}.csv").write_bytes(rows)
+    wanted = np.concatenate([tables["Accelerometer"] + gravity, G])
+    for source in (tmp_path, (tmp_path / "Accelerometer.csv", str(tmp_path / "Gyroscope.csv"))):
+        found = imu.load(source)
+        assert np.abs(found.samples.numpy() - wanted).max() < 1e-4
+        assert "linear acceleration and gravity were added" in found.description.notes
+    whole = written("time,seconds_elapsed,z,y,x", [1e9 * (1.7e9 + TIMES), TIMES, *wanted[:3][::-1]], form="%.17g")
+    (tmp_path / "Accelerometer.csv").write_bytes(whole)  # of an app whose accelerometer has gravity in it already
+    found = imu.load(tmp_path)
+    assert np.abs(found.samples.numpy() - wanted).max() < 1e-4
+    assert not any("added" in note for note in found.description.notes)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 
 import pytest
 import soundfile
@@ -38,6 +40,17 @@ def test_pipes_are_read_like_files(tmp_path, write_video, sine):
     data = movie.read_bytes()
     assert torch.equal(video.load(Pipe(data)).frames, video.load(movie).frames)
     assert torch.equal(audio.load(Pipe(data)).samples, audio.load(movie).samples)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes there")
+def test_named_pipes_are_read_like_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for wanted in (b"a sound", b"another"):
+        writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(wanted,))
+        writer.start()
+        with opened(tmp_path / "pipe", "a sound") as file:
+            assert file.read() == wanted and file.seek(2) == 2 and file.read() == wanted[2:]
+        writer.join()
 
 
 def test_names_for_messages(tmp_path):

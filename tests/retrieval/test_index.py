@@ -88,7 +88,7 @@ def test_bad_arguments_are_named(gallery):
         EmbeddingIndex(items[:0])
     with pytest.raises(NonFiniteError):
         EmbeddingIndex(items * float("nan"))
-    with pytest.raises(ShapeError, match=rf"\(N, {WIDTH}\), got \(1, 3\)"):
+    with pytest.raises(ShapeError, match=rf"\({WIDTH},\), got \(1, 3\)"):
         index.search(torch.ones(1, 3))
     with pytest.raises(ShapeError, match="one place a query"):
         index.search(items[:2], leave_out=torch.tensor([0]))
@@ -96,3 +96,16 @@ def test_bad_arguments_are_named(gallery):
         index.search(items[:1], 0)
     with pytest.raises(InputError, match=r"diversity: wanted 0..1, got 1.5"):
         index.search(items[:1], diversity=1.5)
+
+
+@pytest.mark.parametrize("options", [{}, {"diversity": 0.4}, {"leave_out": 3}])
+def test_arrays_and_single_queries_find_what_tensors_in_batches_find(gallery, options):
+    concepts, items = gallery
+    wanted = EmbeddingIndex(items, whiten=True).search([items[3:4], concepts[:1]], 4, **options)
+    index = EmbeddingIndex(items.numpy(), whiten=True)
+    batch = index.search([items[3:4].numpy(), concepts[:1].numpy()], 4, **options)
+    single = index.search([items[3], concepts[0].numpy()], 4, **options)
+    assert torch.equal(batch.places, wanted.places) and torch.equal(batch.scores, wanted.scores)
+    assert single.places.shape == (4,) and torch.equal(single.places, wanted.places[0])
+    assert torch.allclose(single.scores, wanted.scores[0], atol=1e-6)
+    assert index.search(items[5].numpy(), 1).places.tolist() == [5]

@@ -13,7 +13,7 @@ from bind2gen.embedding_files import EmbeddingSet, save_embeddings
 from bind2gen.errors import InputError, ShapeError, UnreadableError
 from bind2gen.train.fit_map import MAP_RIDGES, fit_class_map, procrustes_map
 from bind2gen.train.map_recipe import groups_of, load_map_recipe, read_means, write_map
-from bind2gen.train.recipe import bundled_recipes
+from bind2gen.train.recipe_files import bundled_recipes
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -147,3 +148,39 @@ def test_a_score_that_cannot_be_told_is_null_in_the_log(tmp_path):
     rows = [json.loads(line, parse_constant=refused) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["eval"]["score"] for row in rows if "eval" in row] == [None, 0.5, None]
     assert read_metrics(tmp_path)["eval/score"] == [(1, 0.5)]
+
+
+@pytest.fixture
+def keyboard():
+    """Ctrl-C as in a terminal: processes that a shell starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_saves_the_step_that_it_fell_in_and_the_run_goes_on_from_there(tmp_path, keyboard):
+    handler, model = signal.getsignal(signal.SIGINT), fresh_model()
+    undisturbed = loss_of(model)
+
+    def pressed(step: int, rng: np.random.Generator):
+        if step == 4:  # save_every is 3: without the signal the last checkpoint would be that of step 3
+            signal.raise_signal(signal.SIGINT)
+        return undisturbed(step, rng)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, pressed, CONFIG, tmp_path)
+    assert step_of(tmp_path) == 5 and signal.getsignal(signal.SIGINT) is handler
+    train(fresh_model(), loss_of(fresh_model()), CONFIG, tmp_path)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(CONFIG.steps))
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(tmp_path, keyboard):
+    def pressed(step: int, rng: np.random.Generator):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the step went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh_model(), pressed, CONFIG, tmp_path)
+    assert step_of(tmp_path) == 0

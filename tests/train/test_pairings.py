@@ -8,12 +8,11 @@ import torch.nn.functional as F
 from bind2gen.errors import InputError
 from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.model import ImageBindModel
-from bind2gen.preprocess.audio import AudioSettings
 from bind2gen.train.align import Pairs, train_modality
 from bind2gen.train.augment import augment_movements, rotation
-from bind2gen.train.data import AudioSet, ImuSet, Sample
+from bind2gen.train.data import ImuSet, Sample
 from bind2gen.train.loop import LoopConfig
-from bind2gen.train.pairings import Anchors, Source, embed_altered, movements, one_channel, paired, sounds
+from bind2gen.train.pairings import Anchors, Source, embed_altered, movements, one_channel, paired
 
 LOOP = LoopConfig(steps=30, batch_size=8, learning_rate=3e-3, warmup_steps=3, precision="no", save_every=100)
 
@@ -43,15 +42,6 @@ def test_a_concept_without_pictures_is_named():
     source = Source("thermal", samples("cat", "yak"), lambda rng, chosen: torch.zeros(len(chosen)))
     with pytest.raises(InputError, match="yak"):
         paired(source, anchors("cat"))
-
-
-def test_background_sounds_are_mixed_in_but_never_drawn():
-    tone = np.sin(np.arange(32_000) * 0.3).astype(np.float32)
-    data = AudioSet([tone, tone * 0.5, tone[::-1].copy()], samples("dog", "", "cat"), 16_000)
-    source = sounds(data, AudioSettings())
-    assert list(source.concepts()) == ["dog", "cat"]
-    clips = source.make(np.random.default_rng(0), np.array([0, 1, 1]))
-    assert clips.shape == (3, 1, 1, 128, 204) and clips.isfinite().all()
 
 
 def test_altered_depth_keeps_its_range_and_metric_values():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+import bind2gen.mini
 from bind2gen.errors import InputError
 from bind2gen.imagebind.config import HUGE_TOWERS
+from bind2gen.mini.__main__ import STAGES
 from bind2gen.train.align import TEMPERATURES
-from bind2gen.train.mini import RUN_STAGE
-from bind2gen.train.recipe import bundled_recipes, load_recipe, load_stages
+from bind2gen.train.recipe import load_recipe, load_stages
+from bind2gen.train.recipe_files import bundled_recipes
 
 SMALL = """
 modality = "audio"
@@ -33,16 +36,14 @@ def test_the_papers_recipes(modality):
     assert recipe.data.repeat == (50 if modality in ("depth", "thermal") else 1)
 
 
-def test_minis_stages_are_those_that_run():
-    stages = load_stages("mini")
-    assert set(stages) == set(RUN_STAGE)
-    assert (stages["audio"].batch_size, stages["audio"].learning_rate) == (64, 1e-3)
-    assert stages["image_text"].beta2 == 0.98  # LoopConfig's own where the file says nothing
-
-
 def test_a_recipe_of_stages_is_no_run():
-    with pytest.raises(InputError, match="bind2gen.train.mini"):
-        load_recipe("mini")
+    path = Path(bind2gen.mini.__file__).parent / "recipe.toml"
+    stages = load_stages(path)
+    assert set(stages) - {"see_first"} <= set(STAGES)
+    assert (stages["hear"].batch_size, stages["hear"].learning_rate) == (48, 5e-4)
+    assert stages["hear"].beta2 == 0.98  # LoopConfig's own where the file says nothing
+    with pytest.raises(InputError, match="holds stages of their own"):
+        load_recipe(path)
 
 
 def test_epochs_become_steps_and_the_batch_is_shared(tmp_path):

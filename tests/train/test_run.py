@@ -16,10 +16,13 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
+from bind2gen.bundled import bundled_path
 from bind2gen.errors import Bind2GenWarning
 from bind2gen.imagebind.config import TINY, TINY_TOWERS
+from bind2gen.imagebind.embedding import embed_inputs
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
+from bind2gen.parts import saved_adapter
 from bind2gen.train import run, starting
 from bind2gen.train.__main__ import main
 from bind2gen.train.recipe import load_recipe
@@ -231,12 +234,16 @@ def test_openclip_weights_start_a_run(tmp_path, recipe, monkeypatch):
     ("case", "words"),
     [
         ("no recipe", "wanted a recipe (TOML), found no such file; bundled are imagebind_audio"),
-        ("no data", "wanted a folder with pairs.csv (columns image and thermal) or with *.tar shards, found neither"),
+        ("no data", "wanted a folder with pairs.csv or *.tar shards, there is none"),
+        (
+            "empty data",
+            "wanted a folder with pairs.csv (columns image and thermal) or with *.tar shards, found neither",
+        ),
         ("no weights", "the frozen towers need weights: give --init, or model.openclip in the recipe"),
         ("no init", "no such file or folder"),
         ("no anchor tower", "wanted weights with a vision tower for the anchors, these hold audio"),
         ("no processor", "wanted the processor that it was trained with"),
-        ("a file", "wanted a folder to write to, this is a file"),
+        ("a file", "wanted a folder, "),
         ("unreadable", "wanted at most 100 unreadable samples, met no readable one"),
         ("front", "thermal.polarity"),
         ("alone", "batch_size: wanted 2 pairs or more, of all processes together"),
@@ -251,6 +258,8 @@ def test_mistakes_are_one_line(tmp_path, recipe, init, csv_folder, capsys, monke
         recipe = tmp_path / "nowhere.toml"
     elif case == "no data":
         data = tmp_path / "nowhere"
+    elif case == "empty data":
+        (data := tmp_path / "empty").mkdir()
     elif case == "no weights":
         recipe.write_text(RECIPE.replace("tiny", "huge"))
         weights = None
@@ -282,7 +291,7 @@ def test_mistakes_are_one_line(tmp_path, recipe, init, csv_folder, capsys, monke
         monkeypatch.setattr(Batches, "at", spoilt)
     assert main(arguments(recipe, data, out, *(["--init", weights] if weights else []))) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert len(lines) == 1 and lines[0].startswith("bind2gen.train: error: ") and words in lines[0], lines
+    assert len(lines) == 1 and lines[0].startswith("bind2gen: error: ") and words in lines[0], lines
 
 
 def test_a_run_is_not_taken_up_with_another_recipe(tmp_path, recipe, init, csv_folder, capsys):
@@ -306,7 +315,7 @@ def test_the_judge_takes_only_pairs_that_say_test(csv_folder, recipe, init):
 def test_wrong_command_lines_leave_as_usual(capsys):
     with pytest.raises(SystemExit) as exit:
         main(["imagebind_audio", "--data", "d", "--out", "o", "--steps", "0"])
-    assert exit.value.code == 2 and "wanted a whole number above zero, got '0'" in capsys.readouterr().err
+    assert exit.value.code == 2 and "wanted a whole number in 1..1000000000, got '0'" in capsys.readouterr().err
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(tmp_path, recipe, init, csv_folder, monkeypatch, capsys):
@@ -314,3 +323,36 @@ def test_processes_that_do_not_know_of_each_other_are_refused(tmp_path, recipe, 
     assert main(arguments(recipe, csv_folder(4), tmp_path / "out", "--init", init)) == 1
     assert "wanted to be one of 2 processes (WORLD_SIZE), accelerate finds 1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_options_take_the_place_of_the_recipes_values(tmp_path, recipe, init, csv_folder, capsys):
+    out, options = tmp_path / "out", ["--batch-size", 2, "--lr", 1e-3, "--epochs", 1]
+    assert main(arguments(recipe, csv_folder(4), out, "--init", init, *options)) == 0
+    begun = json.loads((out / "training" / "recipe.json").read_text())
+    assert [begun[f"schedule.{key}"] for key in ("batch_size", "learning_rate", "epochs")] == [2, 1e-3, 1]
+    assert begun["steps"] == 4  # of 4 pairs, each twice
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}\n" and f"--imagebind {out} --thermal FILE" in printed.err
+    del begun["model.init"]  # as a run was begun before there was such a key
+    (out / "training" / "recipe.json").write_text(json.dumps(begun))
+    assert main(arguments(recipe, tmp_path / "csv", out, "--init", init, *options)) == 0
+
+
+def test_a_host_finds_the_means_of_what_was_trained(tmp_path, recipe, init, csv_folder):
+    data, out = csv_folder(4), tmp_path / "out"
+    assert main(arguments(recipe, data, out, "--init", init, "--steps", 1)) == 0
+    model, processor = ImageBindModel.from_pretrained(out).eval(), ImageBindProcessor.from_pretrained(out)
+    adapter = saved_adapter(out)
+    assert adapter.fits(model) and set(adapter.known) == {"image", "thermal"}
+    files = {"image": "{}.png", "thermal": "{}_ir.png"}
+    for name, form in files.items():
+        embeds = embed_inputs(model, processor, {name: [str(data / form.format(i)) for i in range(4)]})[name]
+        assert torch.allclose(adapter.means[adapter.known.index(name)], embeds.mean(0), atol=1e-5)
+
+
+def test_the_small_recipe_trains_the_bundled_tower_further():
+    model, processor = starting.starting_model(load_recipe("small_audio"))
+    bundled = ImageBindModel.from_pretrained(bundled_path() / "imagebind", modalities=["audio"]).float().state_dict()
+    kept = {key: value for key, value in model.state_dict().items() if key.startswith("towers.audio")}
+    assert kept and all(torch.equal(value, bundled[key]) for key, value in kept.items() if "logit_scale" not in key)
+    assert processor.audio == ImageBindProcessor.from_pretrained(bundled_path() / "processor").audio

@@ -4,16 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.train.data import ImageSet, Sample
-from bind2gen.train.mini_recipe import mini_config
 from bind2gen.train.typical import (
     OF_A_RECORDING,
     SMALLEST_CUT,
     Looks,
     cut_out,
-    cut_outs,
-    layout_features,
     object_box,
     typical_photos,
 )
@@ -54,14 +50,6 @@ def test_a_cut_holds_the_object_and_fills_the_picture_with_it():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert np.array_equal(cut_out(noise, {}), noise)
     assert np.array_equal(cut_out(noise, boxed(0, 0, 63, 63)), noise)
-
-
-def test_jittered_cuts_differ_and_come_back_with_their_seed():
-    images = ImageSet(np.stack([flying(8, 20, 30, 20)] * 2), [Sample(f"{i}", "drone", {"video": "V"}) for i in "ab"])
-    first, again, other = (cut_outs(images, np.random.default_rng(seed)).pixels for seed in (0, 0, 1))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other) and not np.array_equal(first[0], first[1])
-    assert all(0.1 < (cut.max(-1) < 60).mean() < 0.6 for cut in first)
 
 
 def looks_of(features: torch.Tensor, certainty: torch.Tensor) -> Looks:
@@ -108,13 +96,3 @@ def test_one_video_does_not_fill_the_choice():
     features = torch.randn(60, 64) * 0.5 + torch.randn(64)
     chosen = typical_photos(images, looks_of(features, torch.ones(60)), ("dog",), 60)
     assert chosen[:30].sum() == OF_A_RECORDING and chosen[30:].all()
-
-
-def test_layout_features_say_what_is_where():
-    torch.manual_seed(0)
-    vision = ImageBindModel(mini_config(), modalities=["image"]).eval().towers["vision"]
-    left, right = flying(4, 24, 16, 16), flying(44, 24, 16, 16)
-    features = layout_features(vision, np.stack([left, left.copy(), right]))
-    assert torch.allclose(features.norm(dim=1), torch.ones(3), atol=1e-5)
-    likeness = features @ features.T
-    assert likeness[0, 1] > 0.9999 > likeness[0, 2]

@@ -128,6 +128,10 @@ def test_pickles_with_code_other_files_and_nothing_are_refused(tmp_path, capsys)
     path.write_bytes(b"<!DOCTYPE html><html>")
     with pytest.raises(CheckpointError, match="web page"):
         load_official(path)
+    # A sound: to the unpickler its first letter closes a stack that is empty, which is an IndexError.
+    path.write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(400))
+    with pytest.raises(CheckpointError, match="not a weight file"):
+        load_official(path)
     whole = tmp_path / "whole.pth"
     torch.save(_released(state()), whole)
     path.write_bytes(whole.read_bytes()[:5000])

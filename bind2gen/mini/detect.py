@@ -1,4 +1,4 @@
-"""The bundled detector: which scenes and class vectors it learns from, and how it is judged.
+"""Stage ``detector``: which scenes and class vectors the bundled detector learns from, and how it is judged.
 
 Class vectors lie where the adapter puts embeddings of any modality, near those of images, less the mean image.
 """
@@ -8,34 +8,39 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from ..adapter import EmbeddingAdapter
 from ..calibration import Calibration
 from ..class_prompts import SAME_SOUND, ClassPrompts
-from ..detection import CLASSES_FILE, NOTHING_FILE, SCORES_FILE, WORDS_FILE
+from ..detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, SCORES_FILE, WORDS_FILE
 from ..evaluate.detection import PromptScores, Truth, average_precision, prompt_scores
 from ..evaluate.whole_photos import Photo, PhotoScores, load_photos, photo_scores
 from ..hosts.detections import Detections
 from ..hosts.detic.detector import DeticDetector
 from ..hosts.detic.model import DeticModel
-from ..imagebind.processor import ImageBindProcessor
+from ..imagebind.embedding import embed_inputs
+from ..imagebind.loading import load_processor
+from ..imagebind.model import ImageBindModel
+from ..parts import ENCODER_PART, saved_adapter
 from ..prompt_inputs import embed_nothing
-from ..vocabulary import Vocabulary, mixture, nearest_words
-from .data import split
-from .detector import ClassVectors, train_detector
-from .loop import LoopConfig, half_precision, weights_of
-from .mini import Run
-from .mini_package import fit_adapter
-from .mini_recipe import JUDGED, TEMPLATES, detector_config
-from .mosaics import BoxedSet, Mosaics, Scene, boxed, load_frames
-from .pairings import embed_altered
-from .towers import embed_names, embed_photos
+from ..text_towers import EncoderText
+from ..train.data import load_images, split
+from ..train.detector import ClassVectors, train_detector
+from ..train.loop import LoopConfig
+from ..train.mini_recipe import JUDGED, TEMPLATES, detector_config
+from ..train.mosaics import BoxedSet, Mosaics, Scene, boxed, load_frames
+from ..vocabulary import Vocabulary, embed_names, mixture, nearest_words
+from .package import heard_items
+from .sounds import load_sounds
+from .texts import Texts
 
-SOUND_COPIES = 3  # altered ones of each training sound
+BATCH = 32  # inputs embedded at a time
 PHOTOS = 400  # of each concept that give class vectors
 JUDGED_SCENES = 240  # while training
 JUDGED_SEED = 4
@@ -52,51 +57,61 @@ LEAST_SCORE = 0.02  # of a box that counts for average precision
 def class_vectors(embeds: Mapping[str, torch.Tensor], adapter: EmbeddingAdapter) -> torch.Tensor:
     """(C, D) unit norm of the blended prompts, modality -> (C, D) each: image-like, less the mean image."""
     centre = adapter.means[adapter.known.index("image")]
-    blended = adapter(embeds)
+    blended = adapter(embeds, anchored=False)
     return F.normalize(blended - centre.to(blended), dim=-1)
 
 
 class MiniDetection:
-    """Scenes to learn from and to judge on, and class vectors of both."""
+    """Scenes to learn from and to judge on, and class vectors of both.
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.size = run, detector_config().short_side
-        self.model = run.imagebind("image_text", "audio")
-        self.adapter = fit_adapter(run, self.model, ("audio",))
-        self.frames = split(load_frames(run.data))
+    Args:
+        host: pipeline folder with the encoder and its adapter.
+    """
+
+    def __init__(self, texts: Texts, host: Path) -> None:
+        self.texts, self.size = texts, detector_config().short_side
+        self.model, self.processor = ImageBindModel.from_pretrained(host / ENCODER_PART).eval(), load_processor(host)
+        self.adapter = saved_adapter(host)
+        self.embed_text = EncoderText(self.model, self.processor)
+        self.images = split(load_images(texts.data / "mini"))
+        self.frames = split(load_frames(texts.data / "mini"))
 
     def scenes(self, part: int, half: int | None = None) -> Mosaics:
         """Part 0: to train on, 1: to judge on; of which ``half`` 0 or 1 takes every second photo and frame."""
-        objects, frames = _judged(boxed(self.run.images[part])), _judged(self.frames[part])
+        objects, frames = _judged(boxed(self.images[part])), _judged(self.frames[part])
         return Mosaics(_halved(objects, half), _halved(frames, half), self.size)
+
+    def _embed(self, modality: str, items: Sequence[Any]) -> torch.Tensor:
+        parts = [list(items[i : i + BATCH]) for i in range(0, len(items), BATCH)]
+        return torch.cat([embed_inputs(self.model, self.processor, {modality: part})[modality] for part in parts])
 
     @torch.no_grad()
     def training_vectors(self) -> ClassVectors:
         """By words, by photos and by altered sounds, all of the training part."""
-        run, names, model = self.run, JUDGED, self.model
-        words = [model.encode("text", run.tokenize([t.format(n) for t in TEMPLATES])[:, None]) for n in names]
-        photos, concepts = run.images[0], run.images[0].concepts()
-        seen = []
-        for name in names:
-            chosen = np.flatnonzero(concepts == name)[:PHOTOS]
-            with half_precision():
-                seen.append(embed_photos(model, photos.pixels[chosen]))
-        source = run.source("audio")
-        sounds = torch.cat([embed_altered(model, source, 10 + seed) for seed in range(SOUND_COPIES)])
-        of = np.tile(source.concepts(), SOUND_COPIES)
-        heard = [sounds[torch.from_numpy(of == name)] for name in names]
-        found = {"text": words, "image": seen, "audio": heard}
+        photos, concepts = self.images[0], self.images[0].concepts()
+        chosen = [np.flatnonzero(concepts == name)[:PHOTOS] for name in JUDGED]
+        sounds = heard_items(self.model, self.texts)
+        found = {
+            "text": [self.embed_text([t.format(name) for t in TEMPLATES]) for name in JUDGED],
+            "image": [self._embed("image", [Image.fromarray(p) for p in photos.pixels[rows]]) for rows in chosen],
+            "audio": [sounds.embeds[torch.from_numpy(sounds.names == name)] for name in JUDGED],
+        }
         moved = {m: [class_vectors({m: v.float()}, self.adapter) for v in vs] for m, vs in found.items()}
-        return ClassVectors(names, moved)
+        return ClassVectors(JUDGED, moved)
 
     @torch.no_grad()
     def held_out_vectors(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Class vectors by words (C, D), and those of each concept's held-out sounds (n, D)."""
-        words = embed_names(self.model, self.run.tokenize, list(JUDGED), TEMPLATES)
-        clips, concepts = self.run.held_out("audio")
-        sounds = torch.cat([self.model.encode("audio", clip) for clip in clips])
-        heard = [class_vectors({"audio": sounds[torch.from_numpy(concepts == name)]}, self.adapter) for name in JUDGED]
-        return class_vectors({"text": words}, self.adapter), heard
+        sounds, heard = load_sounds(self.texts.data), []
+        for name in JUDGED:
+            rows = np.flatnonzero(sounds.held_out & (sounds.concepts == name))
+            embeds = self._embed("audio", [(sounds.waveforms[i], sounds.sample_rate) for i in rows])
+            heard.append(class_vectors({"audio": embeds}, self.adapter))
+        return class_vectors({"text": self.words()}, self.adapter), heard
+
+    def words(self) -> torch.Tensor:
+        """(C, D) embeddings of the concepts' names."""
+        return embed_names(JUDGED, self.embed_text, templates=TEMPLATES)
 
 
 def _halved(data: BoxedSet, half: int | None) -> BoxedSet:
@@ -168,13 +183,6 @@ def truth(scene: Scene) -> Truth:
     return Truth(scene.boxes, np.array([JUDGED.index(name) for name in scene.concepts], int))
 
 
-def train_mini_detector(run: Run, config: LoopConfig) -> None:
-    detection = MiniDetection(run)
-    judge = HeldOutScenes(detection)
-    vectors = detection.training_vectors()
-    train_detector(detector_config(), detection.scenes(0), vectors, config, run.out / "detector", evaluate=judge)
-
-
 def _on_photos(network: DeticModel, photos: Sequence[Photo], words: ClassPrompts) -> PhotoScores | None:
     if not photos:
         return None
@@ -182,21 +190,17 @@ def _on_photos(network: DeticModel, photos: Sequence[Photo], words: ClassPrompts
 
 
 @torch.no_grad()
-def package_detector(run: Run, folder: Path, processor: ImageBindProcessor) -> None:
+def package_detector(detection: MiniDetection, network: DeticModel, folder: Path) -> None:
     """Save the trained network in half precision with its words, its calibration and what it is worth.
 
     The threshold comes from one half of the whole photos, where there are some, else from scenes of one half of the
     held-out photos, frames and sounds; the scores come from the other halves.
     """
-    detection = MiniDetection(run)
-    network = DeticModel(detector_config())
-    network.load_state_dict(weights_of(run.out / "detector"))
-    network.half()
-    DeticDetector(network).save_pretrained(folder)
-    words = embed_names(detection.model, run.tokenize, list(JUDGED), TEMPLATES)
+    DeticDetector(network.half()).save_pretrained(folder)
+    words = detection.words()
     Vocabulary(JUDGED, words).save(folder / WORDS_FILE)
     Vocabulary(JUDGED, class_vectors({"text": words}, detection.adapter)).save(folder / CLASSES_FILE)
-    nothing = embed_nothing(detection.model, processor)
+    nothing = embed_nothing(detection.model, detection.processor)
     nothing.save(folder / NOTHING_FILE)
     silent = class_vectors({"audio": nothing.vectors}, detection.adapter)
     network.float().eval()
@@ -204,7 +208,7 @@ def package_detector(run: Run, folder: Path, processor: ImageBindProcessor) -> N
         HeldOutScenes(detection, REPORTED_SCENES, seed, half, silent) for half, seed in enumerate(REPORTED_SEEDS)
     )
     asked = ClassPrompts(reported.words, JUDGED, "words")
-    whole = [_on_photos(network, load_photos(run.data, half=half), asked) for half in (0, 1)]
+    whole = [_on_photos(network, load_photos(detection.texts.data / "photos", half=half), asked) for half in (0, 1)]
     threshold = (
         whole[0].threshold_for(WRONG_PHOTOS)
         if whole[0]
@@ -224,3 +228,11 @@ def package_detector(run: Run, folder: Path, processor: ImageBindProcessor) -> N
             "ap50_by_concept": {concept: f.precision for concept, f in by_concept.items() if f.objects},
         }
     (folder / SCORES_FILE).write_text(json.dumps(scores, indent=1) + "\n")
+
+
+def run_detector(texts: Texts, folder: Path, config: LoopConfig, host: Path) -> None:
+    """Train the detector and leave it in ``folder/detector``, for ``package --host folder``."""
+    detection = MiniDetection(texts, host)
+    judge, vectors = HeldOutScenes(detection), detection.training_vectors()
+    network = train_detector(detector_config(), detection.scenes(0), vectors, config, folder, evaluate=judge)
+    package_detector(detection, network.cpu(), folder / DETECTOR_PART)

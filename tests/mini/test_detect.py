@@ -5,8 +5,8 @@ import torch
 
 from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.hosts.detic.model import DeticModel
+from bind2gen.mini.detect import HeldOutScenes, class_vectors, truth
 from bind2gen.train.data import Sample
-from bind2gen.train.mini_detector import HeldOutScenes, class_vectors, truth
 from bind2gen.train.mini_recipe import JUDGED, detector_config
 from bind2gen.train.mosaics import BoxedSet, Mosaics, Scene
 
