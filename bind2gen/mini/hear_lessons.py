@@ -6,7 +6,6 @@ All of it fits one file, so that another machine needs neither the data nor the 
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -162,7 +161,7 @@ def loss_of(
 def train_tower(lessons: Lessons, folder: Path, config: LoopConfig) -> Tower:
     """The trained tower, on the CPU; a run that was stopped goes on, a finished one is read.
 
-    The sounds are altered by processes of their own, one for each CPU but one.
+    The sounds are altered by processes of their own, one for each of torch's threads but one.
     """
     torch.manual_seed(config.seed)
     tower = Tower(audio_tower(), EMBED_DIM)
@@ -170,7 +169,7 @@ def train_tower(lessons: Lessons, folder: Path, config: LoopConfig) -> Tower:
     if step_of(folder) >= config.steps:
         tower.load_state_dict(weights_of(folder))
         return tower.eval()
-    steps, workers = range(step_of(folder), config.steps), len(os.sched_getaffinity(0)) - 1
+    steps, workers = range(step_of(folder), config.steps), torch.get_num_threads() - 1
     batches = iter(DataLoader(Batches(lessons, config), None, sampler=steps, num_workers=workers))
 
     def step_loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:

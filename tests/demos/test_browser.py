@@ -40,13 +40,15 @@ def hand_over(tab, place, path):
 
 
 def set_steps(tab, steps):
-    from playwright.sync_api import expect
-
     tab.get_by_role("button", name="Settings").first.click()
-    box = tab.get_by_role("spinbutton", name="Steps").first
-    box.fill(str(steps))
-    box.press("Tab")
-    expect(tab.get_by_role("slider", name="Steps").first).to_have_value(str(steps))
+    box, slider = (tab.get_by_role(role, name="Steps").first for role in ("spinbutton", "slider"))
+    for _ in range(20):  # what is typed before the page has taken in its first values is lost
+        box.fill(str(steps))
+        box.press("Tab")
+        tab.wait_for_timeout(300)
+        if slider.input_value() == str(steps):
+            return
+    raise AssertionError(f"steps stay at {slider.input_value()}")
 
 
 def finished(tab, where="#status"):
