@@ -11,13 +11,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from . import __version__
 
+MAKER = f"bind2gen {__version__}"  # in what is written, so that it is known again
 DESCRIPTION = 0x010E  # EXIF's ImageDescription
 
 
 def png_text(about: Mapping[str, Any]) -> PngInfo:
     """Text chunks for Pillow's ``pnginfo=``: the software, and one a key; values that are no text as JSON."""
     info = PngInfo()
-    info.add_text("Software", f"bind2gen {__version__}")
+    info.add_text("Software", MAKER)
     for key, value in about.items():
         info.add_itxt(key, _text(value))
     return info
@@ -26,7 +27,7 @@ def png_text(about: Mapping[str, Any]) -> PngInfo:
 def exif_text(about: Mapping[str, Any]) -> Image.Exif:
     """The same for formats without text chunks, for Pillow's ``exif=``: one description, in JSON."""
     exif = Image.Exif()
-    exif[DESCRIPTION] = json.dumps({"Software": f"bind2gen {__version__}", **about})
+    exif[DESCRIPTION] = json.dumps({"Software": MAKER, **about})
     return exif
 
 

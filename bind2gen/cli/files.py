@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
 from ..atomic import written_whole
 from ..errors import Bind2GenError
 from .arguments import UsageError
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_STEM = 80  # characters of a picture's name that are taken from its input
 STDOUT = "-"
-MAKER = f"bind2gen {__version__}"  # in what is written, so that it is known again
 JPEG_QUALITY = 95  # of 100
 SOFTWARE = 305  # tag of Exif
 LOOKED_AT = 1 << 16  # bytes at both ends of a file that is to be known again
@@ -127,10 +125,10 @@ def written(out: Path, stdout_suffix: str = PICTURE_SUFFIXES[0]) -> Iterator[Pat
 
 def save_picture(image: Image, out: Path, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a picture whole, with the name of its maker; PNG files carry the metadata as text, one chunk a key."""
+    from ..picture_files import MAKER, png_text
+
     with written(out) as temporary:
         if temporary.suffix.lower() == ".png":
-            from ..picture_files import png_text
-
             image.save(temporary, pnginfo=png_text(metadata or {}))
         else:
             exif = image.getexif()

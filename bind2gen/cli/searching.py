@@ -92,16 +92,20 @@ def _opened(search: Search, numbers: range) -> Iterator[tuple[int, Image.Image]]
 
 def _told(found: Detections) -> dict[str, Any]:
     """Boxes as plain values, and what the prompts were taken for where the route says so."""
-    told = {"boxes": [
-        {"label": name, "score": round(float(score), 4), "xyxy": [round(float(v), 1) for v in box]}
-        for name, score, box in zip(found.names, found.scores, found.xyxy, strict=True)
-    ]}  # fmt: skip
+    told: dict[str, Any] = {"boxes": _boxes(found)}
     if found.understood is not None:
         told["understood"] = {
             label: {word: round(share, 3) for word, share in words.items()}
             for label, words in zip(found.labels, found.understood, strict=True)
         }
     return told
+
+
+def _boxes(found: Detections) -> list[dict[str, Any]]:
+    return [
+        {"label": name, "score": round(float(score), 4), "xyxy": [round(float(v), 1) for v in box]}
+        for name, score, box in zip(found.names, found.scores, found.xyxy, strict=True)
+    ]
 
 
 def _timeline(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, search: Search) -> list[dict]:
@@ -112,11 +116,7 @@ def _timeline(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, search
     options = {"threshold": args.threshold, "max_detections": args.max_detections, "masks": False}
     with progress("listen", total=None, quiet=args.quiet) as bar:
         for heard in pipe.listen(image, audio, label=label, **options):
-            boxes = [
-                {"label": label, "score": round(float(s), 4), "xyxy": [round(float(v), 1) for v in box]}
-                for s, box in zip(heard.detections.scores, heard.detections.xyxy, strict=True)
-            ]
-            rows.append({"start": round(heard.start, 3), "end": round(heard.end, 3), "boxes": boxes})
+            rows.append({"start": round(heard.start, 3), "end": round(heard.end, 3), "boxes": _boxes(heard.detections)})
             bar.update()
     return rows
 

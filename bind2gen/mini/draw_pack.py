@@ -34,6 +34,7 @@ from ..train.data import ImageSet, Sample, held_out, read_members, read_rows
 from ..train.typical import CERTAINTY_SCALE, GRID, Looks, cut_out, object_box, typical_photos
 from .draw_conditions import mean_by_concept
 from .draw_decoder import COMPARED, SEEN_STAGES, STAGES, Features, to_unit_range
+from .files import joined, taken_apart
 from .photos import webp
 from .see import towers_of
 from .teachers import lite0
@@ -89,11 +90,10 @@ class Pack:
             with safe_open(path, "pt") as file:
                 kinds = json.loads(file.metadata()["kinds"])
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-            files, ends = held.pop("photos").numpy().tobytes(), held.pop("ends").tolist()
+            files = taken_apart(held, "photos")
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise InputError(f"{path}: wanted a pack as draw-pack writes it: {error}") from error
-        parts = [files[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-        pixels = np.stack([np.asarray(Image.open(io.BytesIO(part)).convert("RGB")) for part in parts])
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
         lite0 = {name.removeprefix("lite0."): held.pop(name) for name in list(held) if name.startswith("lite0.")}
         known = {name: held[name].numpy() for name in ("kind", "held_out", "typical")}
         floats = {name: held[name].float() for name in ("embeds", "latent_mean", "latent_std")}
@@ -194,8 +194,7 @@ def write_pack(path: Path, pictures: ImageSet, network: nn.Module, embed: Embed)
     typical[~kept] = choose_typical(trained, features[own], embeds[own], kinds.tolist())
     seen = features[own].float()
     tensors = {
-        "photos": torch.frombuffer(bytearray(b"".join(files)), dtype=torch.uint8),
-        "ends": torch.tensor([len(file) for file in files]).cumsum(0),
+        **joined(files, "photos"),
         "kind": torch.from_numpy(numbers),
         "held_out": torch.from_numpy(kept),
         "typical": torch.from_numpy(typical),

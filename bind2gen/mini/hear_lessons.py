@@ -27,6 +27,7 @@ from ..train.contrastive import info_nce
 from ..train.loop import LoopConfig, step_of, train, weights_of
 from ..train.mini_recipe import EMBED_DIM
 from ..train.towers import balanced_weights
+from .files import joined, taken_apart
 from .heard import FRAMES, MEL_BINS, altered_clip, spectra
 from .teachers import YAMNET, YAMNET_ARGS
 
@@ -85,10 +86,7 @@ class Lessons:
             file = io.BytesIO()
             soundfile.write(file, clip.clip(-1, 1), RATE, format="OGG", subtype="OPUS", compression_level=CODED)
             files.append(file.getvalue())
-        tensors |= {
-            "sounds": torch.frombuffer(bytearray(b"".join(files)), dtype=torch.uint8),
-            "ends": torch.tensor([len(file) for file in files]).cumsum(0),
-        }
+        tensors |= joined(files, "sounds")
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as temporary:
             save_file(tensors | {NETWORK + name: part.half() for name, part in self.network.items()}, temporary)
@@ -99,11 +97,8 @@ class Lessons:
         try:
             held = load_file(path)
             network = {name: held.pop(name).float() for name in list(held) if name.startswith(NETWORK)}
-            files, ends = held.pop("sounds").numpy().tobytes(), held.pop("ends").tolist()
-            starts = [0, *ends[:-1]]
-            clips = [
-                soundfile.read(io.BytesIO(files[a:b]), dtype="float32")[0] for a, b in zip(starts, ends, strict=True)
-            ]
+            files = taken_apart(held, "sounds")
+            clips = [soundfile.read(io.BytesIO(file), dtype="float32")[0] for file in files]
             held = {name: part.float() if part.is_floating_point() else part for name, part in held.items()}
             return cls(clips, network={name.removeprefix(NETWORK): part for name, part in network.items()}, **held)
         except (OSError, SafetensorError, KeyError, TypeError) as error:

@@ -7,6 +7,7 @@ import gzip
 import io
 import re
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ Block = tuple[np.ndarray, np.ndarray | None]  # values (columns, n) float64 with
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(ABC):
     """A file of named columns; :meth:`blocks` may be called again and again.
 
     Attributes:
@@ -43,9 +44,9 @@ class Table:
     names: tuple[str, ...]
     header: bool = True
 
+    @abstractmethod
     def blocks(self, values: Sequence[int], time: int | None) -> Iterator[Block]:
         """The wanted columns, a few thousand rows at a time."""
-        raise NotImplementedError
 
 
 def open_table(source: Any) -> Table:
