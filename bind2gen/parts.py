@@ -14,7 +14,7 @@ from diffusers import StableUnCLIPImg2ImgPipeline
 from safetensors import SafetensorError
 
 from .adapter import EmbeddingAdapter
-from .bundled import INDEX
+from .bundled import ADAPTER_PART, ENCODER_PART, INDEX
 from .errors import Bind2GenError, CheckpointError, HostError
 from .hosts import unclip
 from .hosts.unclip_files import load_host
@@ -22,7 +22,6 @@ from .imagebind.loading import load_imagebind, load_processor, saved_file
 from .imagebind.model import ImageBindModel
 from .imagebind.processor import ImageBindProcessor
 
-ADAPTER_PART, ENCODER_PART = "adapter", "imagebind"  # folders of a saved pipeline; an adapter may lie beside an encoder
 OF_THE_HOST = (*unclip.GUIDANCE, "norm")  # what an adapter's config says of the host, whatever the encoder
 
 Source = str | os.PathLike[str]

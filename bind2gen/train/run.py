@@ -14,6 +14,7 @@ from accelerate.utils import parse_flag_from_env
 
 from ..adapter import EmbeddingAdapter
 from ..atomic import written_whole
+from ..bundled import ADAPTER_PART
 from ..errors import EmptyInputError, InputError
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
@@ -27,7 +28,6 @@ from .stream import Batches, PairDataset, sample_shapes
 TRAINING = "training"  # folder of checkpoints, metrics and curves, within that of the model
 RUN_FILE, SHARDS_FILE = "recipe.json", "shards.json"
 TEST_SPLIT = "test"
-ADAPTER = "adapter"  # folder beside the weights, where hosts look for it
 MEASURED = 512  # pairs that its means are measured on
 AT_ONCE = 32  # held-out pairs embedded at a time
 # What may differ when a run is taken up again: none of it changes the weights that come out.
@@ -78,7 +78,7 @@ def train_recipe(
         trained.save_pretrained(out)
         processor.save_pretrained(out)
         if recipe.anchor == "image":
-            _measured_adapter(trained, recipe, data, processor).save_pretrained(out / ADAPTER)
+            _measured_adapter(trained, recipe, data, processor).save_pretrained(out / ADAPTER_PART)
     state.wait_for_everyone()
     return out
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..bundled import bundled_names, bundled_path
+from ..bundled import ENCODER_PART, bundled_names, bundled_path
 from ..errors import Bind2GenWarning, CheckpointError
 from ..imagebind.config import HUGE_TOWERS, TINY_TOWERS, ImageBindConfig
 from ..imagebind.fronts import FRONTS
@@ -22,7 +22,6 @@ from .openclip import load_openclip
 from .recipe import Recipe
 
 OPENCLIP_KEY = "visual.conv1.weight"  # what tells OpenCLIP's files from all others
-ENCODER_PART = "imagebind"  # folder of a saved pipeline
 SIZES = {"huge": (1024, HUGE_TOWERS), "tiny": (32, TINY_TOWERS)}
 
 
