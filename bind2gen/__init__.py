@@ -14,24 +14,24 @@ from . import auto_classes
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .adapter import EmbeddingAdapter
-    from .arithmetic import blend, gap_shift, match_norm, normalize, slerp, subtract
-    from .bundled import bundled_path
-    from .class_prompts import ClassPrompter
-    from .detection import ImageBindDetectionPipeline
     from .errors import Bind2GenError, Bind2GenWarning
-    from .hosts.detection_drawing import draw_detections
-    from .hosts.detections import Detections
-    from .hosts.detic.detector import DeticDetector
-    from .hosts.owl import OwlDetector
+    from .files.bundled import bundled_path
+    from .hosts.boxes.detections import Detections
+    from .hosts.boxes.detic.detector import DeticDetector
+    from .hosts.boxes.drawing import draw_detections
+    from .hosts.boxes.owl import OwlDetector
     from .imagebind.checkpoint import convert_checkpoint, load_official_checkpoint
     from .imagebind.config import HUGE, TINY, ImageBindConfig
     from .imagebind.model import ImageBindModel, ImageBindOutput
     from .imagebind.processor import ImageBindProcessor
+    from .imagebind.timeline import embed_timeline
     from .modality import MODALITIES
-    from .pipeline import ImageBindUnCLIPPipeline
-    from .retrieval.index import EmbeddingIndex
-    from .timeline import embed_timeline
+    from .pipelines.class_prompts import ClassPrompter
+    from .pipelines.detection import ImageBindDetectionPipeline
+    from .pipelines.unclip import ImageBindUnCLIPPipeline
+    from .space.adapter import EmbeddingAdapter
+    from .space.arithmetic import blend, gap_shift, match_norm, normalize, slerp, subtract
+    from .space.index import EmbeddingIndex
 
 __all__ = [
     "HUGE",
@@ -70,29 +70,29 @@ _HOMES: dict[str, str] = {  # public name -> the module that defines it
     "TINY": "imagebind.config",
     "Bind2GenError": "errors",
     "Bind2GenWarning": "errors",
-    "ClassPrompter": "class_prompts",
-    "Detections": "hosts.detections",
-    "DeticDetector": "hosts.detic.detector",
-    "EmbeddingAdapter": "adapter",
-    "EmbeddingIndex": "retrieval.index",
+    "ClassPrompter": "pipelines.class_prompts",
+    "Detections": "hosts.boxes.detections",
+    "DeticDetector": "hosts.boxes.detic.detector",
+    "EmbeddingAdapter": "space.adapter",
+    "EmbeddingIndex": "space.index",
     "ImageBindConfig": "imagebind.config",
-    "ImageBindDetectionPipeline": "detection",
+    "ImageBindDetectionPipeline": "pipelines.detection",
     "ImageBindModel": "imagebind.model",
     "ImageBindOutput": "imagebind.model",
     "ImageBindProcessor": "imagebind.processor",
-    "ImageBindUnCLIPPipeline": "pipeline",
-    "OwlDetector": "hosts.owl",
-    "blend": "arithmetic",
-    "bundled_path": "bundled",
+    "ImageBindUnCLIPPipeline": "pipelines.unclip",
+    "OwlDetector": "hosts.boxes.owl",
+    "blend": "space.arithmetic",
+    "bundled_path": "files.bundled",
     "convert_checkpoint": "imagebind.checkpoint",
-    "draw_detections": "hosts.detection_drawing",
-    "embed_timeline": "timeline",
-    "gap_shift": "arithmetic",
+    "draw_detections": "hosts.boxes.drawing",
+    "embed_timeline": "imagebind.timeline",
+    "gap_shift": "space.arithmetic",
     "load_official_checkpoint": "imagebind.checkpoint",
-    "match_norm": "arithmetic",
-    "normalize": "arithmetic",
-    "slerp": "arithmetic",
-    "subtract": "arithmetic",
+    "match_norm": "space.arithmetic",
+    "normalize": "space.arithmetic",
+    "slerp": "space.arithmetic",
+    "subtract": "space.arithmetic",
 }
 
 # diffusers loads components given as ["bind2gen", class] only if the package also shows their base classes.
@@ -102,7 +102,7 @@ _BASES: dict[str, str] = {
     "ProcessorMixin": "transformers",
 }
 _PARTS: dict[str, str] = {  # found by diffusers, not meant for users
-    "FeatureAutoencoder": "hosts.feature_autoencoder",
+    "FeatureAutoencoder": "hosts.pictures.feature_autoencoder",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from bind2gen.bundled import example_sounds
+from bind2gen.files.bundled import example_sounds
 from bind2gen.studio import Progress, Slide, Studio
 from bind2gen.studio.files import VisitorFiles, file_name
 

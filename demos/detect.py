@@ -9,8 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from bind2gen.bundled import example_sounds
-from bind2gen.sounds import concept_of
+from bind2gen.files.bundled import concept_of, example_sounds
 from bind2gen.studio import DetectionStudio, Progress, Spotting
 from bind2gen.studio.detecting import FLOOR
 from bind2gen.studio.files import VisitorFiles, file_name
@@ -19,7 +18,7 @@ from bind2gen.studio.scenes import read_scenes
 from . import api, parts
 
 TITLE = "Find it"
-PICTURES = Path(__file__).with_name("pictures")  # made by bind2gen.studio.scenes
+PICTURES = Path(__file__).with_name("pictures")  # made by bind2gen.mini.scenes
 SOUNDS = 3
 QUICK = "threshold"  # events that touch no network, so they do not wait for those that do
 KEPT = 900  # s that a finding waits for another threshold

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bind2gen.bundled import bundled_path, example_sounds
-from bind2gen.detection import DETECTOR_PART
-from bind2gen.parts import ENCODER_PART
-from bind2gen.pipeline import ImageBindUnCLIPPipeline
+from bind2gen.files.bundled import bundled_path, example_sounds
+from bind2gen.pipelines.detection import DETECTOR_PART
+from bind2gen.pipelines.parts import ENCODER_PART
+from bind2gen.pipelines.unclip import ImageBindUnCLIPPipeline
 from bind2gen.studio import Studio
 from bind2gen.studio.understood import Understanding
 from bind2gen.studio.words import words_of

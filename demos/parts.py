@@ -16,10 +16,9 @@ from urllib.parse import quote
 import gradio as gr
 from PIL.Image import Image
 
-from bind2gen.bundled import example_sounds
 from bind2gen.errors import Bind2GenError
-from bind2gen.picture_files import enlarged, exif_text
-from bind2gen.sounds import concept_of
+from bind2gen.files.bundled import concept_of, example_sounds
+from bind2gen.files.pictures import enlarged, exif_text
 from bind2gen.studio import DetectionStudio, Limits, Progress, Studio
 
 from .guard import uploads_only

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from bind2gen.bundled import example_sounds
+from bind2gen.files.bundled import example_sounds
 from bind2gen.studio import Drawing, Progress, Studio
 from bind2gen.studio.files import VisitorFiles, file_name
 from bind2gen.studio.limits import MAX_WEIGHT

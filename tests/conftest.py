@@ -13,12 +13,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableUnCLIPI
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from bind2gen.adapter import EmbeddingAdapter
-from bind2gen.bundled import bundled_path
+from bind2gen.files.bundled import bundled_path
 from bind2gen.imagebind.config import TINY, ImageBindConfig
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
-from bind2gen.pipeline import ImageBindUnCLIPPipeline
+from bind2gen.pipelines.unclip import ImageBindUnCLIPPipeline
+from bind2gen.space.adapter import EmbeddingAdapter
 
 EMBED_DIM = 32
 FULL_SIZE = "test_parity.py"  # name of the files that build models of full size

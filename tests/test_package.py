@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import bind2gen
-from bind2gen import bundled
 from bind2gen.errors import Bind2GenError, UnreadableError
+from bind2gen.files import bundled
 
 ROOT = Path(__file__).parents[1]
 PICTURE, TABLES = str(ROOT / "demos" / "pictures" / "three.webp"), str(ROOT / "docs")
@@ -67,7 +67,7 @@ def test_import_help_and_early_errors_load_no_heavy_library(statements):
 
 
 def test_lightness_is_measured_by_something_that_can_fail():
-    assert "numpy" in heavy_modules_after("import bind2gen.embedding_files")
+    assert "numpy" in heavy_modules_after("import bind2gen.files.embeddings")
 
 
 def test_constraints_pin_every_dependency_within_its_bounds():

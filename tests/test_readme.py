@@ -13,8 +13,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from bind2gen.bundled import example_sounds
 from bind2gen.cli import build_parser, main
+from bind2gen.files.bundled import example_sounds
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

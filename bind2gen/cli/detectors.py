@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HostError, UnreadableError
+from ..files.hub import check_hub, is_hub_id
 from .arguments import UsageError
-from .hub import check_hub, is_hub_id
 from .inputs import check_file
 from .loading import DETECTOR_PART, choose_dtype, choose_model, load_encoder
 from .reporting import progress
@@ -17,9 +17,9 @@ from .reporting import progress
 if TYPE_CHECKING:
     import torch
 
-    from ..detection import ImageBindDetectionPipeline
-    from ..hosts.detections import Detector
-    from ..vocabulary import Vocabulary
+    from ..hosts.boxes.detections import Detector
+    from ..pipelines.detection import ImageBindDetectionPipeline
+    from ..space.vocabulary import Vocabulary
 
 PICKLES = (".pth", ".pt", ".pkl")  # released Detic checkpoints
 OWL_KINDS = ("owlvit", "owlv2")
@@ -39,7 +39,7 @@ def load_detection(
         UsageError: options that do not go together.
         HostError, CheckpointError: something cannot be loaded.
     """
-    from ..detection import ImageBindDetectionPipeline
+    from ..pipelines.detection import ImageBindDetectionPipeline
 
     check_choice(args)
     if args.detector is None and args.route is None:
@@ -102,9 +102,9 @@ def _check_detector(source: str) -> None:
 
 def _detector(args: argparse.Namespace, device: torch.device) -> Any:
     """A detector, or what proposes boxes."""
-    from ..hosts.detic.detector import DeticDetector
-    from ..hosts.owl import OwlDetector
-    from ..hosts.windows import GridProposer
+    from ..hosts.boxes.detic.detector import DeticDetector
+    from ..hosts.boxes.owl import OwlDetector
+    from ..hosts.boxes.windows import GridProposer
 
     source = args.detector
     if source == GRID:
@@ -139,11 +139,11 @@ def _kind(source: str) -> str:
 
 def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: Detector) -> ImageBindDetectionPipeline:
     """The detector behind its route."""
-    from ..calibration import Calibration
-    from ..class_map import ClassMap
-    from ..class_prompts import ClassPrompter
-    from ..detection import ImageBindDetectionPipeline, own_calibration
-    from ..hosts.rescoring import RescoringDetector, RescoringSettings
+    from ..hosts.boxes.rescoring import RescoringDetector, RescoringSettings
+    from ..pipelines.calibration import Calibration
+    from ..pipelines.class_prompts import ClassPrompter
+    from ..pipelines.detection import ImageBindDetectionPipeline, own_calibration
+    from ..space.class_map import ClassMap
     from ..studio.words import EVERYDAY_WORDS
 
     route = args.route or "words"
@@ -176,7 +176,7 @@ def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: De
 
 def _adapter(args: argparse.Namespace, encoder: Any) -> Any:
     """The model's own adapter where the encoder is its own, else the one beside the encoder, or one without means."""
-    from ..parts import fitting_adapter, saved_adapter
+    from ..pipelines.parts import fitting_adapter, saved_adapter
 
     own = saved_adapter(choose_model(args.model, args.imagebind).source)
     return fitting_adapter(encoder, own, args.imagebind) if args.imagebind else own
@@ -184,9 +184,9 @@ def _adapter(args: argparse.Namespace, encoder: Any) -> Any:
 
 def _nothing(args: argparse.Namespace, encoder: Any, processor: Any) -> Vocabulary:
     """Sounds that no thing makes, which get no boxes: the model's own file, or made for another encoder."""
-    from ..detection import NOTHING_FILE
-    from ..prompt_inputs import embed_nothing
-    from ..vocabulary import Vocabulary
+    from ..pipelines.detection import NOTHING_FILE
+    from ..pipelines.prompt_inputs import embed_nothing
+    from ..space.vocabulary import Vocabulary
 
     if not args.imagebind:
         file = Path(choose_model(args.model, None).source) / DETECTOR_PART / NOTHING_FILE
@@ -196,7 +196,7 @@ def _nothing(args: argparse.Namespace, encoder: Any, processor: Any) -> Vocabula
 
 
 def _vocabulary(path: str, detector: Any) -> Vocabulary:
-    from ..vocabulary import Vocabulary, read_names
+    from ..space.vocabulary import Vocabulary, read_names
 
     own_text = getattr(detector, "embed_text", None)
     if Path(path).suffix.lower() in (".npy", ".npz") or own_text is None:

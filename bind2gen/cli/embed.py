@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     dtype = choose_dtype(args.dtype, device)
     import numpy as np
 
-    from ..embedding_files import EmbeddingSet, save_embeddings
+    from ..files.embeddings import EmbeddingSet, save_embeddings
 
     model, processor = load_encoder(choice, modalities=list(named), device=device, dtype=dtype, quiet=args.quiet)
     sensors.adapt(processor)

@@ -82,14 +82,14 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     import torch
 
-    from ..detection import DETECTOR_PART, ImageBindDetectionPipeline
-    from ..evaluate.held_out import folder_of, load_held_out
-    from ..evaluate.judge import JUDGE_LOOP, prepare_judge
-    from ..evaluate.mini import Options, evaluate
-    from ..evaluate.others import load_others
-    from ..evaluate.whole_photos import judge_photos, load_photos
+    from ..mini.evaluate.held_out import folder_of, load_held_out
+    from ..mini.evaluate.judge import JUDGE_LOOP, prepare_judge
+    from ..mini.evaluate.mini import Options, evaluate
+    from ..mini.evaluate.others import load_others
+    from ..mini.evaluate.whole_photos import judge_photos, load_photos
+    from ..mini.recipe import JUDGED
+    from ..pipelines.detection import DETECTOR_PART, ImageBindDetectionPipeline
     from ..studio.words import words_of
-    from ..train.mini_recipe import JUDGED
 
     if args.threads:
         torch.set_num_threads(args.threads)

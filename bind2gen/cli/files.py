@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import written_whole
 from ..errors import Bind2GenError
+from ..files.atomic import written_whole
 from .arguments import UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def written(out: Path, stdout_suffix: str = PICTURE_SUFFIXES[0]) -> Iterator[Pat
 
 def save_picture(image: Image, out: Path, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a picture whole, with the name of its maker; PNG files carry the metadata as text, one chunk a key."""
-    from ..picture_files import MAKER, png_text
+    from ..files.pictures import MAKER, png_text
 
     with written(out) as temporary:
         if temporary.suffix.lower() == ".png":

@@ -7,20 +7,20 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bundled import INDEX, bundled_names
 from ..errors import InputError
+from ..files.bundled import INDEX, bundled_names
+from ..files.hub import is_hub_id
 from ..train.recipe_files import recipe_path
 from .arguments import DEFAULT_MODEL, DTYPES, add_output
 from .files import check_out_folder
-from .hub import is_hub_id
 from .loading import ModelChoice, choose_device, choose_dtype, choose_model, load_encoder
 from .reporting import progress, quiet_models
 
 if TYPE_CHECKING:
     import torch
 
+    from ..space.vocabulary import Vocabulary
     from ..train.map_recipe import MapRecipe
-    from ..vocabulary import Vocabulary
 
 WRITES = ("metrics.json", "config.json", "model.safetensors", "README.md")
 CHANGES = {
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     means = read_means(recipe.means) if recipe.means else {}
     with quiet_models(quiet=args.quiet):
         target, source = _embedded(recipe, names, choice, device, args)
-    from ..class_map import gaps_of
+    from ..space.class_map import gaps_of
     from ..train.fit_map import FOLDS, fit_class_map
     from ..train.map_recipe import groups_of
 
@@ -98,9 +98,9 @@ def _embedded(
     recipe: MapRecipe, names: list[str], choice: ModelChoice, device: torch.device, args: argparse.Namespace
 ) -> tuple[Vocabulary, torch.Tensor]:
     """Class vectors of the names, and the encoder's embeddings of them (N, D1)."""
-    from ..text_towers import EncoderText
+    from ..space.text_towers import EncoderText
+    from ..space.vocabulary import embed_names
     from ..train.map_recipe import target_vocabulary
-    from ..vocabulary import embed_names
 
     texts = len(names) * len(recipe.templates)
     # The target first: what is wrong with it should show before the encoder's gigabytes are read.

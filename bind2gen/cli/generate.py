@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import Bind2GenError, InputError
-from .arguments import (
+from .arguments import (  # fmt: skip
     MAX_SEED,
     MAX_STEPS,
     UsageError,
@@ -20,7 +20,7 @@ from .arguments import (
     given_inputs,
     weight,
     whole,
-)  # fmt: skip
+)
 from .files import plan_pictures, save_picture
 from .inputs import Inputs, read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from ..pipeline import ImageBindUnCLIPPipeline
+    from ..pipelines.unclip import ImageBindUnCLIPPipeline
 
 MAX_NOISE_LEVEL = 999  # of the hosts' noise schedule
 MAX_IMAGES = 1000

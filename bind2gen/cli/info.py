@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .. import __version__
-from ..bundled import bundled_names, bundled_path, example_sounds
+from ..files.bundled import bundled_names, bundled_path, example_sounds
 from .arguments import add_output
 
 PACKAGES = (

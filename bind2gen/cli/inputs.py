@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundled import resolve_example
 from ..errors import EmptyInputError, InputError, UnreadableError
+from ..files.bundled import resolve_example
 from .arguments import UsageError
 from .reporting import FAILED, one_line, say
 

@@ -19,7 +19,7 @@ from .sensors import LOADING, SensorOptions, add_sensors, in_options, sensor_opt
 
 if TYPE_CHECKING:
     from ..imagebind.processor import ImageBindProcessor
-    from ..preprocess.inspection import Fact
+    from ..inspect.facts import Fact
 
 KINDS = ("audio", "image", "video", "depth", "thermal", "imu")
 INDENT = 18  # characters of the longest name of a fact
@@ -84,7 +84,7 @@ def _looked_at(
 ) -> tuple[list[Fact], list[Fact], Any]:
     """Facts on the file, facts on the tensor, and a function that draws it under a title."""
     from ..imagebind.fronts import FRONTS
-    from ..preprocess import inspection
+    from ..inspect import facts as inspection
 
     settings, front = getattr(processor, kind), FRONTS[kind]
     with in_options(kind):
@@ -93,7 +93,7 @@ def _looked_at(
         understood = inspection.facts(kind, raw, settings, source)
 
     def draw(title: str) -> Any:
-        from ..preprocess.inspection_pictures import draw as drawn
+        from ..inspect.pictures import draw as drawn
 
         return drawn(kind, clips, times, raw, settings, title)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundled import INDEX, bundled_names, bundled_path
 from ..errors import Bind2GenError, HostError
+from ..files.bundled import INDEX, bundled_names, bundled_path
+from ..files.hub import check_hub, is_hub_id
 from .arguments import DEFAULT_MODEL, UsageError
-from .hub import check_hub, is_hub_id
 from .reporting import one_line, progress, quiet_hub, quiet_models
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..imagebind.config import ImageBindConfig
     from ..imagebind.model import ImageBindModel
     from ..imagebind.processor import ImageBindProcessor
-    from ..pipeline import ImageBindUnCLIPPipeline
+    from ..pipelines.unclip import ImageBindUnCLIPPipeline
 
 ENCODER_PART, PROCESSOR_PART, DETECTOR_PART = "imagebind", "processor", "detector"  # folders of a saved pipeline
 
@@ -119,7 +119,7 @@ def load_pipeline(
     """The pipeline, on its device; its own progress bar is off."""
     logger.info("loading %s on %s in %s", choice.label, device, dtype)
     with quiet_models(quiet=quiet), progress("load", total=3, quiet=quiet) as bar:
-        from ..pipeline import ImageBindUnCLIPPipeline  # seconds: torch, diffusers, transformers
+        from ..pipelines.unclip import ImageBindUnCLIPPipeline  # seconds: torch, diffusers, transformers
 
         bar.update()
         if choice.imagebind is None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from ..bundled import EXAMPLE_PREFIX
+from ..files.bundled import EXAMPLE_PREFIX
 
 
 def display_names(values: Sequence[str], modality: str) -> list[str]:

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..pipelines.prompt_inputs import MixedPrompt
 from ..preprocess.image import upright
-from ..prompt_inputs import MixedPrompt
 from .files import save_picture
 from .reporting import progress
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..class_prompts import ClassPrompts
-    from ..detection import ImageBindDetectionPipeline
-    from ..hosts.detections import Detections
+    from ..hosts.boxes.detections import Detections
+    from ..pipelines.class_prompts import ClassPrompts
+    from ..pipelines.detection import ImageBindDetectionPipeline
     from .detect import Search
 
 ROWS = {"picture": "pictures", "frame": "frames", "window": "windows"}  # what the rows are of -> their name in JSON
@@ -123,7 +123,7 @@ def _timeline(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, search
 
 def _video(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, prompts: ClassPrompts) -> list[dict]:
     """One row a frame; boxes carry the number of their track."""
-    from ..hosts.tracking import track
+    from ..hosts.boxes.tracking import track
 
     options = {"threshold": args.threshold, "max_detections": args.max_detections, "masks": False}
     with progress("watch", total=None, quiet=args.quiet) as bar:
@@ -142,7 +142,7 @@ def _video(pipe: ImageBindDetectionPipeline, args: argparse.Namespace, prompts: 
 
 
 def _draw(picture: Image.Image, found: Detections, target: Path) -> None:
-    from ..hosts.detection_drawing import draw_detections
+    from ..hosts.boxes.drawing import draw_detections
 
     target.parent.mkdir(parents=True, exist_ok=True)
     save_picture(draw_detections(picture, found), target)

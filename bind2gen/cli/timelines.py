@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..embedding_files import EmbeddingSet
 from ..errors import Bind2GenError, InputError
+from ..files.embeddings import EmbeddingSet
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
+from ..imagebind.timeline import embed_timeline
 from ..preprocess.containers import opened_container
 from ..preprocess.sources import opened
-from ..timeline import embed_timeline
 from .inputs import Inputs
 from .reporting import progress
 from .sensors import SensorOptions, in_options

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..bundled import bundled_names
 from ..errors import Bind2GenError, InputError
+from ..files.bundled import bundled_names
+from ..files.hub import is_hub_id
 from ..train.recipe_files import bundled_recipes, recipe_path
 from .arguments import above_zero, add_output, whole
 from .files import check_out_folder
-from .hub import is_hub_id
 from .reporting import quiet_models, say
 
 SCHEDULE = {"batch_size": "batch_size", "lr": "learning_rate", "epochs": "epochs"}  # options -> keys of the recipe

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..detection import DETECTOR_PART
 from ..errors import Bind2GenWarning
-from ..parts import saved_adapter
+from ..pipelines.detection import DETECTOR_PART
+from ..pipelines.parts import saved_adapter
 from ..studio.understood import VERBS, Understanding, Understood, doubt
 from ..studio.words import words_of
 from .loading import ModelChoice
@@ -18,7 +18,7 @@ from .reporting import say
 if TYPE_CHECKING:
     import torch
 
-    from ..pipeline import ImageBindUnCLIPPipeline
+    from ..pipelines.unclip import ImageBindUnCLIPPipeline
 
 SHOWN = 60  # characters of a text
 

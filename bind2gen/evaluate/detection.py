@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from ..hosts.detections import Detections
+from ..hosts.boxes.detections import Detections
 
 IOU = 0.5  # overlap from which a box is right
 

@@ -13,8 +13,8 @@ import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..errors import Bind2GenError, CheckpointError
+from ..files.weights import open_tensors
 from ..preprocess.sources import one_line
-from .weights import open_tensors
 
 NAMED_AT_MOST = 5  # keys listed in an error
 SPARE = 1000  # parameters that a config may describe beyond its weights, so that those which lack can be named

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
+from ..files.weights import Weights, open_weights
 from .agreement import listed
 from .config import HUGE, ImageBindConfig, tower_names
 from .layouts import LAYOUTS, Keys, Layout
 from .model import ImageBindModel, Tower
-from .weights import Weights, open_weights
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 
-from ..bundled import INDEX
 from ..errors import Bind2GenError, CheckpointError
+from ..files.bundled import INDEX
+from ..files.weights import open_weights
 from .checkpoint import load_official_checkpoint, official_layout
 from .config import HUGE, HUGE_TOWERS, ImageBindConfig
 from .model import ImageBindModel
 from .processor import ImageBindProcessor
-from .weights import open_weights
 
 CONFIG_FILE, PROCESSOR_FILE = "config.json", "processor_config.json"
 PROCESSOR_PART = "processor"  # folder of a saved pipeline

@@ -15,13 +15,13 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..errors import ModalityError, ShapeError
+from ..files.weights import HUB_OPTIONS, weights_beside
 from ..modality import MODALITIES, clip_mask_key
 from ..modality import modality as find_modality
 from .agreement import build_on_meta, compare
 from .config import ImageBindConfig, TowerConfig, read_config, tower_names
 from .stems import STEMS
 from .transformer import NORM_EPS, build_blocks
-from .weights import HUB_OPTIONS, weights_beside
 
 MAX_LOGIT_SCALE = 100.0  # the reference clips its learned text factor here
 MARKS = 8  # weights of a tower in the fingerprint

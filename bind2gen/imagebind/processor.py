@@ -15,6 +15,7 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 from transformers.utils import cached_file
 
 from ..errors import Bind2GenError, Bind2GenWarning, EmptyInputError, InputError, ShapeError, UnreadableError
+from ..files.weights import HUB_OPTIONS
 from ..modality import MODALITIES, clip_mask_key
 from ..preprocess import audio, depth, image, imu, text, thermal, video
 from ..preprocess.settings import Settings
@@ -23,7 +24,6 @@ from .config import ImageBindConfig
 from .fronts import FRONTS, Clips, Device
 from .misplaced import meant_as
 from .read_ahead import read_ahead
-from .weights import HUB_OPTIONS
 
 # Beside processor_config.json where the vocabulary is not CLIP's own, by what it holds.
 VOCABULARY_FILES = {"pairs": "bpe_vocabulary.txt.gz", "words": "words.txt.gz"}

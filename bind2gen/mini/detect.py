@@ -15,28 +15,28 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..adapter import EmbeddingAdapter
-from ..calibration import Calibration
-from ..class_prompts import SAME_SOUND, ClassPrompts
-from ..detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, SCORES_FILE, WORDS_FILE
 from ..evaluate.detection import PromptScores, Truth, average_precision, prompt_scores
-from ..evaluate.whole_photos import Photo, PhotoScores, load_photos, photo_scores
-from ..hosts.detections import Detections
-from ..hosts.detic.detector import DeticDetector
-from ..hosts.detic.model import DeticModel
+from ..hosts.boxes.detections import Detections
+from ..hosts.boxes.detic.detector import DeticDetector
+from ..hosts.boxes.detic.model import DeticModel
 from ..imagebind.embedding import embed_inputs
 from ..imagebind.loading import load_processor
 from ..imagebind.model import ImageBindModel
-from ..parts import ENCODER_PART, saved_adapter
-from ..prompt_inputs import embed_nothing
-from ..text_towers import EncoderText
-from ..train.data import load_images, split
-from ..train.detector import ClassVectors, train_detector
+from ..pipelines.calibration import Calibration
+from ..pipelines.class_prompts import SAME_SOUND, ClassPrompts
+from ..pipelines.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, SCORES_FILE, WORDS_FILE
+from ..pipelines.parts import ENCODER_PART, saved_adapter
+from ..pipelines.prompt_inputs import embed_nothing
+from ..space.adapter import EmbeddingAdapter
+from ..space.text_towers import EncoderText
+from ..space.vocabulary import Vocabulary, embed_names, mixture, nearest_words
 from ..train.loop import LoopConfig
-from ..train.mini_recipe import JUDGED, TEMPLATES, detector_config
-from ..train.mosaics import BoxedSet, Mosaics, Scene, boxed, load_frames
-from ..vocabulary import Vocabulary, embed_names, mixture, nearest_words
+from .data import load_images, split
+from .detector import ClassVectors, train_detector
+from .evaluate.whole_photos import Photo, PhotoScores, load_photos, photo_scores
+from .mosaics import BoxedSet, Mosaics, Scene, boxed, load_frames
 from .package import heard_items
+from .recipe import JUDGED, TEMPLATES, detector_config
 from .sounds import load_sounds
 from .texts import Texts
 
@@ -179,7 +179,7 @@ class HeldOutScenes:
 
 
 def truth(scene: Scene) -> Truth:
-    """Classes by their place in :data:`~bind2gen.train.mini_recipe.JUDGED`."""
+    """Classes by their place in :data:`~bind2gen.mini.recipe.JUDGED`."""
     return Truth(scene.boxes, np.array([JUDGED.index(name) for name in scene.concepts], int))
 
 

@@ -20,14 +20,14 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..atomic import written_whole
-from ..evaluate.sheets import contact_sheet, nearest_sheet
-from ..train.data import ImageSet
+from ..files.atomic import written_whole
 from ..train.loop import LoopConfig
+from .data import ImageSet
 from .draw_decoder import peak_signal_to_noise, to_pixels, to_unit_range
 from .draw_generator import draw
 from .draw_pack import Pack
 from .draw_training import Drawing
+from .evaluate.sheets import contact_sheet, nearest_sheet
 from .figures import keep
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 
-from ..train.towers import balanced_weights
+from .towers import balanced_weights
 
 BALANCE = 0.7  # kinds are drawn in proportion to count ** 0.7
 

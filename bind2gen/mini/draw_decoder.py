@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..hosts.feature_autoencoder import first_stages
-from ..train.data import ImageSet
+from ..hosts.pictures.feature_autoencoder import first_stages
+from .data import ImageSet
 
 logger = logging.getLogger(__name__)
 

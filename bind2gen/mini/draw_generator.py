@@ -10,14 +10,8 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import nn
 
-from ..hosts.feature_autoencoder import FeatureAutoencoder
-from .draw_conditions import (
-    blend_with_concept,
-    class_labels,
-    concept_means,
-    embedding_noise_schedule,
-    fit_normalizer,
-)
+from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
+from .draw_conditions import blend_with_concept, class_labels, concept_means, embedding_noise_schedule, fit_normalizer
 from .draw_decoder import to_pixels
 from .draw_pack import Pack
 

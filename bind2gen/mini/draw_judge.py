@@ -15,15 +15,15 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from ..errors import InputError
-from ..evaluate.judge import judge_features, judge_logits, prepare_judge
-from ..evaluate.likeness import THUMBNAIL, closeness, nearest, thumbnails, variety
-from ..evaluate.verdicts import Verdicts, from_scores
-from ..hosts.feature_autoencoder import FeatureAutoencoder
-from ..train.data import ImageSet, Sample
+from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
+from .data import ImageSet, Sample
 from .draw import PARTS
 from .draw_decoder import to_pixels, to_unit_range
 from .draw_generator import Conditions, draw
 from .draw_pack import Pack
+from .evaluate.judge import judge_features, judge_logits, prepare_judge
+from .evaluate.likeness import THUMBNAIL, closeness, nearest, thumbnails, variety
+from .evaluate.verdicts import Verdicts, from_scores
 from .figures import keep
 
 JUDGE_SIZE = 64  # pixels
@@ -40,7 +40,7 @@ class Judged:
     """A pack's photos before a judge, and pictures beside them.
 
     Args:
-        judge: see :func:`~bind2gen.evaluate.judge.build_judge`; its logits are those of the pack's kinds.
+        judge: see :func:`~bind2gen.mini.evaluate.judge.build_judge`; its logits are those of the pack's kinds.
     """
 
     def __init__(self, pack: Pack, judge: nn.Sequential) -> None:

@@ -24,14 +24,13 @@ from safetensors.torch import save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..atomic import written_whole
 from ..errors import InputError
-from ..hosts.feature_autoencoder import first_stages
+from ..files.atomic import written_whole
+from ..hosts.pictures.feature_autoencoder import first_stages
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..preprocess import image
-from ..train.data import ImageSet, Sample, held_out, read_members, read_rows
-from ..train.typical import CERTAINTY_SCALE, GRID, Looks, cut_out, object_box, typical_photos
+from .data import ImageSet, Sample, held_out, read_members, read_rows
 from .draw_conditions import mean_by_concept
 from .draw_decoder import COMPARED, SEEN_STAGES, STAGES, Features, to_unit_range
 from .files import joined, taken_apart
@@ -39,6 +38,7 @@ from .photos import webp
 from .see import towers_of
 from .teachers import lite0
 from .texts import Texts, plain
+from .typical import CERTAINTY_SCALE, GRID, Looks, cut_out, object_box, typical_photos
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Pack:
         typical: (N,) bool, those of the others that show their kind plainly.
         embeds: (N, D) image embeddings, unit norm.
         latent_mean, latent_std: (C, 1, 1) of the features of the photos that are trained on.
-        lite0: state dict of :func:`~bind2gen.hosts.feature_autoencoder.first_stages` of EfficientNet-Lite0.
+        lite0: state dict of :func:`~bind2gen.hosts.pictures.feature_autoencoder.first_stages` of EfficientNet-Lite0.
     """
 
     kinds: list[str]

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import NonFiniteError
-from ..hosts.feature_autoencoder import FeatureAutoencoder
+from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from ..train.loop import LoopConfig, averaging, half_precision, learning_rate_factor, parameter_groups
 from .draw_conditions import drawn_weights
 from .draw_decoder import NETWORK, STAGES, Adversary, Features, reconstruction_loss, to_unit_range

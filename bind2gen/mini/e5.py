@@ -17,7 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import BertConfig, BertModel
 
-from ..atomic import written_whole
+from ..files.atomic import written_whole
 from ..train.loop import half_precision
 from .teachers import part_of
 

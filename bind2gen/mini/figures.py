@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..atomic import written_whole
+from ..files.atomic import written_whole
 
 logger = logging.getLogger(__name__)
 

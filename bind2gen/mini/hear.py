@@ -21,17 +21,17 @@ from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..preprocess import text
 from ..train.loop import LoopConfig
-from ..train.mini_recipe import EMBED_DIM, JUDGED, TEMPLATES
-from ..train.towers import embed_names, rank_one
 from .figures import keep
 from .hear_lessons import Lessons, audio_tower, train_tower
 from .heard import Heard, audio_settings, through
 from .pictures import Pictures, pictures_of
 from .read import text_settings
+from .recipe import EMBED_DIM, JUDGED, TEMPLATES
 from .see import MODEL, towers_of
 from .sounds import load_sounds
 from .teachers import audioset_names, yamnet
 from .texts import Texts, plain
+from .towers import embed_names, rank_one
 
 logger = logging.getLogger(__name__)
 

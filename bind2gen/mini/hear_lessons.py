@@ -19,17 +19,17 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..atomic import written_whole
 from ..errors import InputError
+from ..files.atomic import written_whole
 from ..imagebind.config import TowerConfig
 from ..imagebind.model import Tower
 from ..train.contrastive import info_nce
 from ..train.loop import LoopConfig, step_of, train, weights_of
-from ..train.mini_recipe import EMBED_DIM
-from ..train.towers import balanced_weights
 from .files import joined, taken_apart
 from .heard import FRAMES, MEL_BINS, altered_clip, spectra
+from .recipe import EMBED_DIM
 from .teachers import YAMNET, YAMNET_ARGS
+from .towers import balanced_weights
 
 RATE = 16_000  # Hz
 SHARPNESS = 20.0  # 1/temperature in training, the paper's of sounds

@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from ..preprocess.audio import AudioSettings, log_mel
 from ..train.augment import crop_sounds
-from ..train.mini_recipe import JUDGED
 from .alter import TELEPHONE, altered, banded, with_noise
+from .recipe import JUDGED
 from .sounds import Sounds
 
 CLIP_SECONDS, FRAMES, MEL_BINS = 5.0, 512, 64

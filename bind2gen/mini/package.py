@@ -21,38 +21,31 @@ from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..adapter import EmbeddingAdapter
-from ..arithmetic import gap_shift
-from ..detection import DETECTOR_PART
 from ..errors import InputError
-from ..hosts.feature_autoencoder import FeatureAutoencoder
+from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from ..imagebind.config import ImageBindConfig
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
-from ..pipeline import ImageBindUnCLIPPipeline
-from ..text_towers import EncoderText
-from ..train.data import read_rows, recording
+from ..pipelines.detection import DETECTOR_PART
+from ..pipelines.unclip import ImageBindUnCLIPPipeline
+from ..space.adapter import EmbeddingAdapter
+from ..space.arithmetic import gap_shift
+from ..space.text_towers import EncoderText
+from ..space.vocabulary import embed_names
 from ..train.fit_adapter import fit_linear_map
 from ..train.loop import weights_of
-from ..train.mini_recipe import (
-    EMBED_DIM,
-    TEMPLATES,
-    TOWERS,
-    depth_settings,
-    imu_settings,
-    thermal_settings,
-)
-from ..train.pairings import embed_altered
-from ..train.raycast import POSTURES
-from ..train.sensed import source
-from ..vocabulary import embed_names
 from . import draw, draw_pack
+from .data import read_rows, recording
 from .draw_conditions import embedding_noise_schedule, mean_by_concept
 from .draw_generator import GUIDANCE, TEXT_WIDTH, Conditions, sampler
 from .heard import Heard, through
+from .pairings import embed_altered
 from .photos import load_photos
 from .pictures import pictures_of
+from .raycast import POSTURES
+from .recipe import EMBED_DIM, TEMPLATES, TOWERS, depth_settings, imu_settings, thermal_settings
 from .see import towers_of
+from .sensed import source
 from .sounds import load_sounds
 from .teachers import LITE0_MEAN, LITE0_STD
 from .texts import Texts

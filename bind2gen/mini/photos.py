@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..evaluate.labels import LabelledPhotos
 from ..preprocess import image
-from ..train.data import Sample, held_out, read_members, read_rows
-from ..train.raycast import figures
+from .data import Sample, held_out, read_members, read_rows
+from .evaluate.labels import LabelledPhotos
+from .raycast import figures
 
 # Of data/mini only what is not in data/photos at a useful size: Caltech's photos are in both, under other names.
 SMALL_SOURCES = frozenset({"Tiny-ImageNet", "Multi-class Weather Dataset", "cair fire set", "COCO 2017 (Flickr)"})

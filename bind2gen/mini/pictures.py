@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..imagebind.model import ImageBindModel
-from ..train.mini_recipe import JUDGED
 from .photos import load_photos
+from .recipe import JUDGED
 from .see import Seen, Tail
 from .teachers import lite0
 from .texts import Texts

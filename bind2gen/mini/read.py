@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from ..atomic import written_whole
-from ..evaluate.verdicts import auroc
+from ..files.atomic import written_whole
 from ..imagebind.config import ImageBindConfig, TowerConfig
 from ..imagebind.model import ImageBindModel
 from ..preprocess import text
 from ..preprocess.words import FIRST, split_words
 from ..train.contrastive import info_nce
 from ..train.loop import LoopConfig, train, weights_of
-from ..train.mini_recipe import CONTEXT, EMBED_DIM, TEMPLATES
 from .e5 import E5
+from .evaluate.verdicts import auroc
 from .figures import keep, mean_cosine
+from .recipe import CONTEXT, EMBED_DIM, TEMPLATES
 from .space import Space
 from .starts import begin_as_mean
 from .texts import Texts, captions, is_held_out

@@ -18,9 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..atomic import written_whole
 from ..errors import InputError
-from ..evaluate.labels import photo_verdicts
+from ..files.atomic import written_whole
 from ..imagebind.config import ImageBindConfig, TowerConfig
 from ..imagebind.model import ImageBindModel, Tower
 from ..imagebind.processor import ImageBindProcessor
@@ -28,14 +27,15 @@ from ..preprocess import text
 from ..preprocess.image import ImageSettings, normalize
 from ..train.augment import augment_photos
 from ..train.loop import LoopConfig, half_precision, train
-from ..train.mini_recipe import EMBED_DIM, JUDGED, TEMPLATES
-from ..train.towers import balanced_weights, embed_names
+from .evaluate.labels import photo_verdicts
 from .figures import keep
 from .photos import Photos, load_photos
 from .read import read_model, text_settings
+from .recipe import EMBED_DIM, JUDGED, TEMPLATES
 from .starts import after_attention, begin_as_classifier
 from .teachers import LITE0_MEAN, LITE0_STD, lite0
 from .texts import Texts
+from .towers import balanced_weights, embed_names
 
 MODEL = "imagebind"  # folder of the finished towers, for ImageBindModel.from_pretrained and the processor
 IMAGE_SIZE = 176  # pixels

@@ -17,14 +17,14 @@ from ..imagebind.processor import ImageBindProcessor
 from ..preprocess import text
 from ..train.align import TEMPERATURES, train_modality
 from ..train.loop import LoopConfig
-from ..train.mini_recipe import EMBED_DIM, TEMPLATES, TOWERS
-from ..train.pairings import Anchors, paired
-from ..train.sensed import HeldOut, held_out_items, source
-from ..train.towers import embed_names
 from .figures import keep
+from .pairings import Anchors, paired
 from .photos import Photos, load_photos
+from .recipe import EMBED_DIM, TEMPLATES, TOWERS
 from .see import towers_of
+from .sensed import HeldOut, held_out_items, source
 from .texts import Texts
+from .towers import embed_names
 
 PICTURES = 100  # of each concept
 BATCH = 32  # pictures embedded at a time

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from ..evaluate.labels import SOUND_LABELS_FROM, labels_of, of_kept_source
 from ..preprocess import audio
-from ..train.data import AudioSet, Sample, held_out, load_audio
+from .data import AudioSet, Sample, held_out, load_audio
+from .evaluate.labels import SOUND_LABELS_FROM, labels_of, of_kept_source
 
 LEFT_OUT = 16  # labels that are never trained
 

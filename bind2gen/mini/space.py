@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ..train.mini_recipe import EMBED_DIM
+from .recipe import EMBED_DIM
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
 
-from ..evaluate.labels import plain
 from ..preprocess.words import split_words
+from .evaluate.labels import plain
 from .teachers import SCOWL_ADVICE, SCOWL_FILE, audioset_names, part_of
 
 NAMES = 5500

@@ -9,25 +9,27 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from scipy.optimize import minimize_scalar
 
-from ..calibration import Calibration
-from ..calibration_fits import fit_temperature
-from ..class_prompts import ClassPrompter
 from ..cli.detectors import GRID, load_detection
-from ..detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE, ImageBindDetectionPipeline
-from ..evaluate.whole_photos import load_photos as load_whole_photos
-from ..evaluate.whole_photos import photo_scores
-from ..parts import ENCODER_PART
+from ..files.bundled import concept_of
+from ..pipelines.calibration import Calibration
+from ..pipelines.class_prompts import ClassPrompter
+from ..pipelines.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE, ImageBindDetectionPipeline
+from ..pipelines.parts import ENCODER_PART
+from ..pipelines.prompt_inputs import embed_nothing
 from ..preprocess.words import split_words
-from ..prompt_inputs import embed_nothing
-from ..sounds import NAMES, SAMPLE_RATE, concept_of, synthesise
+from ..space.text_towers import EncoderText
+from ..space.vocabulary import Vocabulary, embed_names
 from ..studio.words import NAMES_FILE
-from ..text_towers import EncoderText
-from ..train.mini_recipe import JUDGED, TEMPLATES
-from ..vocabulary import Vocabulary, embed_names
+from .evaluate.whole_photos import load_photos as load_whole_photos
+from .evaluate.whole_photos import photo_scores
 from .photos import Photos
+from .recipe import JUDGED, TEMPLATES
 from .sounds import Sounds, load_sounds
+from .synthesis import NAMES, SAMPLE_RATE, synthesise
 from .texts import Texts
 
 KNOWN_LEFT_OUT = 0.05  # share of sounds of the detector's words, named rightly, that count as none of them
@@ -35,6 +37,7 @@ UNKNOWN_WARNED_OF = 0.92  # share of names of other things that are warned of
 WRONG_BOXES = 0.05  # share of what is absent that gets a box in rescoring
 PHOTOS_OF_A_CONCEPT = 3  # to rescore: 130 windows each
 SEEDS = 16  # of each example sound, of which the one is kept that the model is surest of
+SCALES = (0.0, 4.0)  # logarithms of 1/temperature, between which the search begins
 TEXT_SCALE = "towers.text.log_logit_scale"
 
 
@@ -75,7 +78,8 @@ def set_text_scale(to: Path, prompter: ClassPrompter, names: Vocabulary, photos:
     at = np.array([places.get(label, -1) for label in photos.labels])
     rows = np.flatnonzero(photos.held_out & (at >= 0))
     vectors = prompter.adapter.shift("text", names.vectors)
-    scale = 1 / fit_temperature(embeds[rows] @ vectors.T, torch.from_numpy(at[rows])).temperature
+    cosines, right = (embeds[rows] @ vectors.T).double(), torch.from_numpy(at[rows])
+    scale = float(np.exp(minimize_scalar(lambda x: F.cross_entropy(cosines * np.exp(x), right).item(), SCALES).x))
     path = to / ENCODER_PART / "model.safetensors"
     state = load_file(path)
     state[TEXT_SCALE] = torch.tensor(scale).log().to(state[TEXT_SCALE])

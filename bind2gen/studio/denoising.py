@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from ..hosts import unclip
-from ..hosts.unclip_steps import ESTIMATE
-from ..pipeline import ImageBindUnCLIPPipeline
+from ..hosts.pictures import unclip
+from ..hosts.pictures.unclip_steps import ESTIMATE
+from ..pipelines.unclip import ImageBindUnCLIPPipeline
 from .results import Progress
 from .worker import Report
 

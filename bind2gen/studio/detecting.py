@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..class_prompts import ClassPrompts
-from ..detection import DETECTOR_PART, SCORES_FILE, ImageBindDetectionPipeline
 from ..errors import InputError
+from ..pipelines.class_prompts import ClassPrompts
+from ..pipelines.detection import DETECTOR_PART, SCORES_FILE, ImageBindDetectionPipeline
 from ..preprocess.image import upright
-from ..vocabulary import Vocabulary
+from ..space.vocabulary import Vocabulary
 from .limits import Limits, visitors_words
 from .results import Progress, Prompt, Spotting
 from .words import EVERYDAY_WORDS, NearestWords

@@ -20,7 +20,7 @@ from typing import Any
 from PIL.Image import Image
 
 from ..errors import TooLargeError
-from ..picture_files import png_text
+from ..files.pictures import png_text
 from .limits import MEGABYTE
 
 try:

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL.Image import Image
 
-from ..hosts.detection_drawing import PALETTE, draw_detections
-from ..hosts.detections import Detections
+from ..hosts.boxes.detections import Detections
+from ..hosts.boxes.drawing import PALETTE, draw_detections
 from .limits import finite
 from .understood import Understood
 
@@ -104,7 +104,7 @@ class Spotting:
 
     Attributes:
         picture: as it is shown, perhaps shrunk.
-        packed: all boxes in the form of :meth:`~bind2gen.hosts.detections.Detections.to_dict`: masks take kilobytes.
+        packed: all boxes in the form of ``Detections.to_dict``: masks take kilobytes.
         prompts: in the order of the boxes' numbers.
         size: (width, height) of the picture as it was uploaded, in pixels.
         threshold: score, 0..1, that a box must exceed to be shown.

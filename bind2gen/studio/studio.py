@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..arithmetic import match_norm, normalize, slerp, subtract
 from ..errors import Bind2GenWarning, InputError, ShapeError
-from ..hosts import unclip
+from ..hosts.pictures import unclip
 from ..imagebind.fronts import FRONTS
 from ..modality import MODALITIES
-from ..pipeline import ImageBindUnCLIPPipeline
+from ..pipelines.unclip import ImageBindUnCLIPPipeline
 from ..preprocess import depth
 from ..preprocess.depth_sensors import SENSORS
-from ..vocabulary import Vocabulary
+from ..space.arithmetic import match_norm, normalize, slerp, subtract
+from ..space.vocabulary import Vocabulary
 from . import denoising
 from .animation import there_and_back
 from .limits import Limits, finite, seed_of, visitors_words, weights_of

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ..class_prompts import ClassPrompter
-from ..detection import CLASSES_FILE, own_calibration, own_prompter
-from ..pipeline import ImageBindUnCLIPPipeline
-from ..vocabulary import Vocabulary
+from ..pipelines.class_prompts import ClassPrompter
+from ..pipelines.detection import CLASSES_FILE, own_calibration, own_prompter
+from ..pipelines.unclip import ImageBindUnCLIPPipeline
+from ..space.vocabulary import Vocabulary
 from .words import NearestWords
 
 # What is said of a modality. The words name things: of motion they say nothing.

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from ..arithmetic import normalize
-from ..class_prompts import ClassPrompter
 from ..errors import InputError
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
-from ..pipeline import ImageBindUnCLIPPipeline
-from ..text_towers import EncoderText
-from ..vocabulary import Vocabulary, embed_names
+from ..pipelines.class_prompts import ClassPrompter
+from ..pipelines.unclip import ImageBindUnCLIPPipeline
+from ..space.arithmetic import normalize
+from ..space.text_towers import EncoderText
+from ..space.vocabulary import Vocabulary, embed_names
 
 # Captions that are averaged for each word; CLIP's practice, and the paper's for all modalities.
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "the sound of a {}")

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from ..adapter import EmbeddingAdapter
 from ..cli.files import check_out_folder
 from ..cli.reporting import one_line, quiet_libraries
-from ..embedding_files import load_embeddings
 from ..errors import Bind2GenError, NonFiniteError, ShapeError
+from ..files.embeddings import load_embeddings
+from ..space.adapter import EmbeddingAdapter
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # relative to the mean variance of the source
 FOLDS = 5

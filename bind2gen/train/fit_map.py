@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 
-from ..arithmetic import normalize
-from ..class_map import ClassMap
 from ..errors import InputError
+from ..space.arithmetic import normalize
+from ..space.class_map import ClassMap
 from .fit_adapter import FOLDS, check_paired, fit_linear_map
 
 METHODS = ("ridge", "procrustes")

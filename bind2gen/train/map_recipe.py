@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..adapter import EmbeddingAdapter
-from ..atomic import written_whole
-from ..bundled import bundled_names, bundled_path
-from ..class_map import ClassMap
-from ..embedding_files import FORMATS, load_embeddings
 from ..errors import InputError, UnreadableError
-from ..text_towers import OpenClipText
-from ..vocabulary import EmbedTexts, Vocabulary, read_names
+from ..files.atomic import written_whole
+from ..files.bundled import bundled_names, bundled_path
+from ..files.embeddings import FORMATS, load_embeddings
+from ..space.adapter import EmbeddingAdapter
+from ..space.class_map import ClassMap
+from ..space.text_towers import OpenClipText
+from ..space.vocabulary import EmbedTexts, Vocabulary, read_names
 from .fit_map import METHODS, MapReport
 from .recipe import built, read_table
 from .recipe_files import recipe_path
@@ -63,7 +63,7 @@ class MapRecipe:
     Attributes:
         encoder: folder, hub id or official file of an ImageBind encoder, or a bundled model's name.
         target: class vectors.
-        names: file of names, see :func:`~bind2gen.vocabulary.read_names`; may be empty where ``target.vectors`` knows.
+        names: file of names, see ``space.vocabulary.read_names``; may be empty where ``target.vectors`` knows.
         means: mean embeddings of the modalities, by which those other than text are moved: a bundled model's name, the
             folder of an :class:`EmbeddingAdapter`, or a file of ``bind2gen embed``; empty: text only.
         templates: texts around each name.
@@ -149,7 +149,7 @@ def _released(recipe: MapRecipe) -> Vocabulary:
 def _tower(target: TargetPart) -> EmbedTexts:
     if target.open_clip:
         return OpenClipText(target.open_clip, target.weights or None)
-    from ..hosts.owl import OwlDetector
+    from ..hosts.boxes.owl import OwlDetector
 
     return OwlDetector.from_pretrained(target.owl).embed_text
 
@@ -227,7 +227,7 @@ Each name left out once, of five parts, and looked for among the class vectors o
 
 {report.table()}
 
-Load it with `ClassMap.from_pretrained(folder)` from `bind2gen.class_map`. Written by bind2gen {__version__}.
+Load it with `ClassMap.from_pretrained(folder)` from `bind2gen.space.class_map`. Written by bind2gen {__version__}.
 
 ## Terms
 

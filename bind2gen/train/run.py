@@ -12,12 +12,12 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
-from ..adapter import EmbeddingAdapter
-from ..atomic import written_whole
-from ..bundled import ADAPTER_PART
 from ..errors import EmptyInputError, InputError
+from ..files.atomic import written_whole
+from ..files.bundled import ADAPTER_PART
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
+from ..space.adapter import EmbeddingAdapter
 from .align import train_modality
 from .loop import step_of
 from .pairs import PairSet, open_pairs

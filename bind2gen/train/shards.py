@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import written_whole
 from ..errors import EmptyInputError, InputError, UnreadableError
+from ..files.atomic import written_whole
 from ..modality import MODALITIES
 from ..preprocess.sources import one_line
 from .pairs import TRAIN_SPLIT, Item, NamedBytes, PairSet, concept_group, front_settings

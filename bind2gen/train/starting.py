@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from ..bundled import ENCODER_PART, bundled_names, bundled_path
 from ..errors import Bind2GenWarning, CheckpointError
+from ..files.bundled import ENCODER_PART, bundled_names, bundled_path
+from ..files.weights import open_weights
 from ..imagebind.config import HUGE_TOWERS, TINY_TOWERS, ImageBindConfig
 from ..imagebind.fronts import FRONTS
 from ..imagebind.loading import load_imagebind, load_processor
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
-from ..imagebind.weights import open_weights
 from ..modality import MODALITIES
 from ..preprocess.sources import one_line
 from .openclip import load_openclip

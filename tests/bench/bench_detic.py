@@ -58,7 +58,7 @@ def network(variant: str):
     """Our network with variance-keeping random weights that find proposals."""
     import torch
 
-    from bind2gen.hosts.detic import VARIANTS, DeticDetector, DeticModel
+    from bind2gen.hosts.boxes.detic import VARIANTS, DeticDetector, DeticModel
 
     torch.manual_seed(0)
     model = DeticModel(VARIANTS[variant])
@@ -112,7 +112,7 @@ def run_reference(options: argparse.Namespace) -> dict[str, object]:
     import numpy as np
     import torch
 
-    from bind2gen.hosts.detic.loading import EXTRA
+    from bind2gen.hosts.boxes.detic.loading import EXTRA
 
     torch.set_num_threads(options.threads)
     detector, image = network(options.variant), picture(options.side)

@@ -50,9 +50,9 @@ def measure(modality: str, path: str) -> dict[str, float]:
 
     from bind2gen.imagebind.config import TINY
     from bind2gen.imagebind.model import ImageBindModel
+    from bind2gen.imagebind.timeline import embed_timeline
     from bind2gen.preprocess.audio import AudioSettings
     from bind2gen.preprocess.imu import ImuSettings
-    from bind2gen.timeline import embed_timeline
 
     torch.set_num_threads(1)
     model = ImageBindModel(TINY(["audio", "imu"])).eval()

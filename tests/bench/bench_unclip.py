@@ -115,7 +115,7 @@ def run(folder: Path, size: int, dtype: str, threads: int) -> dict[str, float | 
     import torch
 
     from bind2gen import ImageBindUnCLIPPipeline
-    from bind2gen.hosts import unclip
+    from bind2gen.hosts.pictures import unclip
 
     torch.set_num_threads(threads)
     started = time.perf_counter()

@@ -11,10 +11,10 @@ import soundfile
 import torch
 from PIL import Image
 
-from bind2gen.calibration import Calibration
 from bind2gen.cli.detect import DATASETS
-from bind2gen.detection import ImageBindDetectionPipeline
-from bind2gen.hosts.detic import DeticConfig, DeticDetector, DeticModel
+from bind2gen.hosts.boxes.detic import DeticConfig, DeticDetector, DeticModel
+from bind2gen.pipelines.calibration import Calibration
+from bind2gen.pipelines.detection import ImageBindDetectionPipeline
 
 LOW = 0.01  # an untrained detector is sure of nothing
 

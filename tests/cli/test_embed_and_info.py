@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import bind2gen
-from bind2gen import bundled
 from bind2gen.cli import info as info_command
-from bind2gen.embedding_files import load_embeddings
+from bind2gen.files import bundled
+from bind2gen.files.embeddings import load_embeddings
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".json"])

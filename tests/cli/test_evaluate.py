@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bind2gen.evaluate.judge import JUDGE_LOOP
-from bind2gen.evaluate.scores import GOALS, NOT_IN_MODEL
-from bind2gen.hosts.detic import DeticConfig, DeticDetector, DeticModel
+from bind2gen.hosts.boxes.detic import DeticConfig, DeticDetector, DeticModel
 from bind2gen.imagebind.config import ImageBindConfig
 from bind2gen.imagebind.model import ImageBindModel
+from bind2gen.mini.evaluate.judge import JUDGE_LOOP
+from bind2gen.mini.evaluate.scores import GOALS, NOT_IN_MODEL
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))  # mini_folder.py
+sys.path.insert(0, str(Path(__file__).parents[1] / "mini" / "evaluate"))  # mini_folder.py
 from mini_folder import OTHER_LABELS, picture, write_folder, write_other_sounds, write_table  # noqa: E402
 
 QUICK = ["--limit", "1", "--judge-steps", "2", "--steps", "1"]
@@ -22,7 +22,7 @@ QUICK = ["--limit", "1", "--judge-steps", "2", "--steps", "1"]
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bind2gen.evaluate.judge.JUDGE_LOOP", replace(JUDGE_LOOP, batch_size=8))
+    monkeypatch.setattr("bind2gen.mini.evaluate.judge.JUDGE_LOOP", replace(JUDGE_LOOP, batch_size=8))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bind2gen.class_map import ClassMap
+from bind2gen.space.class_map import ClassMap
 
 LETTERS = "bcdfghjklmnpqrst"
 NAMES = [f"{a}{v}{b}" for a in LETTERS for v in "aeo" for b in "nt"][:40]

@@ -12,9 +12,9 @@ import soundfile
 from PIL import Image
 
 import bind2gen
-from bind2gen import bundled
 from bind2gen.cli.files import plan_pictures
-from bind2gen.hosts import unclip
+from bind2gen.files import bundled
+from bind2gen.hosts.pictures import unclip
 
 RATE = 16_000  # Hz
 STEPS = ["--steps", "2"]

@@ -16,8 +16,8 @@ from PIL import Image
 
 from bind2gen.cli import build_parser, main
 from bind2gen.cli.files import check_own, save_picture
-from bind2gen.embedding_files import FORMATS, EmbeddingSet, load_embeddings, save_embeddings
 from bind2gen.errors import Bind2GenError
+from bind2gen.files.embeddings import FORMATS, EmbeddingSet, load_embeddings, save_embeddings
 
 BROKEN = b"this is no sound " * 50
 STEPS = ["--steps", "2"]

@@ -13,7 +13,7 @@ from PIL import Image
 from bind2gen.cli import names
 from bind2gen.cli.names import display_names
 from bind2gen.cli.seeds import SPREAD, first_seeds
-from bind2gen.embedding_files import load_embeddings
+from bind2gen.files.embeddings import load_embeddings
 
 STEPS = ["--steps", "2"]
 HOME = "/home/someone"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bind2gen.cli import sensors
 from bind2gen.cli.arguments import INPUT_MODALITIES
-from bind2gen.embedding_files import load_embeddings
+from bind2gen.files.embeddings import load_embeddings
 from bind2gen.modality import MODALITIES
 from bind2gen.preprocess import depth, depth_files, depth_sensors, imu, imu_times, imu_units, thermal
 from bind2gen.preprocess.imu_reading import Stated

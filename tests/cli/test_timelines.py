@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bind2gen.embedding_files import load_embeddings
+from bind2gen.files.embeddings import load_embeddings
+from bind2gen.imagebind.timeline import embed_timeline
 from bind2gen.preprocess.imu import Stated
-from bind2gen.timeline import embed_timeline
 
 NEAR = 1e-5
 

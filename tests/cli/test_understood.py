@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 
 from bind2gen import EmbeddingAdapter
-from bind2gen.arithmetic import normalize
-from bind2gen.calibration import Calibration
 from bind2gen.cli.loading import ModelChoice
 from bind2gen.cli.understood import tell, understand
-from bind2gen.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE
 from bind2gen.errors import Bind2GenWarning
+from bind2gen.pipelines.calibration import Calibration
+from bind2gen.pipelines.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE
+from bind2gen.space.arithmetic import normalize
+from bind2gen.space.vocabulary import Vocabulary
 from bind2gen.studio.understood import briefly, doubt
 from bind2gen.studio.words import NAMES_FILE
-from bind2gen.vocabulary import Vocabulary
 
 WORDS = ("bee", "cab", "dad")
 WIDTH = 32

@@ -15,9 +15,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from bind2gen.bundled import bundled_path
 from bind2gen.cli.demo import UPLOAD_FOLDER, demos
-from bind2gen.detection import ImageBindDetectionPipeline
+from bind2gen.files.bundled import bundled_path
+from bind2gen.pipelines.detection import ImageBindDetectionPipeline
 from bind2gen.studio import DetectionStudio, Studio
 from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles

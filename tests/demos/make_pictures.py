@@ -17,10 +17,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from bind2gen.bundled import bundled_path, example_sounds
 from bind2gen.cli.demo import UPLOAD_FOLDER, demos
-from bind2gen.detection import ImageBindDetectionPipeline
-from bind2gen.preprocess.plotting import font
+from bind2gen.files.bundled import bundled_path, example_sounds
+from bind2gen.inspect.plotting import font
+from bind2gen.pipelines.detection import ImageBindDetectionPipeline
 from bind2gen.studio import DetectionStudio, Progress, Studio, denoising
 from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from bind2gen.bundled import example_sounds
 from bind2gen.errors import InputError
+from bind2gen.files.bundled import example_sounds
 
 gradio_client = pytest.importorskip("gradio_client", reason="the demos need Gradio: pip install 'bind2gen[demos]'")
 construct_args = gradio_client.utils.construct_args

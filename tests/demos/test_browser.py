@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bind2gen.picture_files import DESCRIPTION
+from bind2gen.files.pictures import DESCRIPTION
 
 SETTLING = 300  # ms from an upload, or an example, to the page that shows it
 BROWSERS_BOUND = 20 << 20  # bytes

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from bind2gen.bundled import example_sounds
 from bind2gen.errors import DependencyError
+from bind2gen.files.bundled import example_sounds
 from bind2gen.studio import Studio
 from bind2gen.studio.animation import SMALLEST
 from bind2gen.studio.files import VisitorFiles

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bind2gen.evaluate.detection import Truth, average_precision, prompt_scores
-from bind2gen.hosts.detections import Detections
+from bind2gen.hosts.boxes.detections import Detections
 
 HERE, THERE = (0, 0, 10, 10), (50, 50, 70, 80)
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from bind2gen.adapter import EmbeddingAdapter
-from bind2gen.class_map import ClassMap
 from bind2gen.errors import Bind2GenError, CheckpointError
-from bind2gen.hosts.feature_autoencoder import FeatureAutoencoder
+from bind2gen.hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from bind2gen.imagebind.agreement import _at_most
 from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.loading import load_imagebind
 from bind2gen.imagebind.model import ImageBindModel
+from bind2gen.space.adapter import EmbeddingAdapter
+from bind2gen.space.class_map import ClassMap
 
 WIDTH = 8
 

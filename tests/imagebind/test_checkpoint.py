@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from bind2gen.errors import CheckpointError, ModalityError
-from bind2gen.imagebind import weights as weights_module
+from bind2gen.files import weights as weights_module
 from bind2gen.imagebind.checkpoint import convert_checkpoint, load_official_checkpoint
 from bind2gen.imagebind.config import HUGE, TINY
 from bind2gen.imagebind.layouts import REFERENCE, TRANSFORMERS, reference_key
@@ -146,7 +146,7 @@ def test_unasked_parameters_stay_on_disk(tmp_path):
     torch.save({"modality_heads.audio.0.weight": torch.zeros(8), "bulk": torch.zeros(bulk)}, tmp_path / "w.pth")
     program = (
         "import re, sys\n"
-        "from bind2gen.imagebind.weights import open_weights\n"
+        "from bind2gen.files.weights import open_weights\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])\n"
         "before = peak()\n"
         "weights = open_weights(sys.argv[1])\n"

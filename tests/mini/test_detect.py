@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from bind2gen.adapter import EmbeddingAdapter
-from bind2gen.hosts.detic.model import DeticModel
+from bind2gen.hosts.boxes.detic.model import DeticModel
+from bind2gen.mini.data import Sample
 from bind2gen.mini.detect import HeldOutScenes, class_vectors, truth
-from bind2gen.train.data import Sample
-from bind2gen.train.mini_recipe import JUDGED, detector_config
-from bind2gen.train.mosaics import BoxedSet, Mosaics, Scene
+from bind2gen.mini.mosaics import BoxedSet, Mosaics, Scene
+from bind2gen.mini.recipe import JUDGED, detector_config
+from bind2gen.space.adapter import EmbeddingAdapter
 
 
 def test_class_vectors_are_what_differs_from_the_mean_image_in_every_modality():

@@ -13,15 +13,15 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from PIL import Image
 
 from bind2gen.errors import InputError
-from bind2gen.hosts.feature_autoencoder import FeatureAutoencoder
+from bind2gen.hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from bind2gen.mini import draw, draw_decoder, draw_generator, draw_pack, draw_training
 from bind2gen.mini.__main__ import main
+from bind2gen.mini.data import Sample
 from bind2gen.mini.draw_decoder import ENDED_BELOW, Adversary, Features
 from bind2gen.mini.draw_generator import noise_schedule, sample
 from bind2gen.mini.draw_judge import Judged
 from bind2gen.mini.draw_pack import Pack, kinds_of, load_pictures, write_pack
 from bind2gen.mini.draw_training import Drawing, altered
-from bind2gen.train.data import Sample
 from bind2gen.train.loop import LoopConfig
 
 WIDTH = 16  # of the embeddings

@@ -10,12 +10,12 @@ from fake_e5 import FakeE5
 from test_see import network as lite0
 
 from bind2gen.errors import InputError
-from bind2gen.evaluate import labels
 from bind2gen.imagebind.config import ImageBindConfig
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.mini import hear, hear_lessons, heard, pictures, see
 from bind2gen.mini import sounds as sounds_module
+from bind2gen.mini.evaluate import labels
 from bind2gen.mini.hear import Hearing, run_hear
 from bind2gen.mini.hear_lessons import Lessons
 from bind2gen.mini.heard import Heard, audio_settings, through

@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.schedulers import scheduling_dpmsolver_multistep
 
-from bind2gen.adapter import EmbeddingAdapter
 from bind2gen.errors import InputError
-from bind2gen.hosts import unclip
-from bind2gen.hosts.feature_autoencoder import FeatureAutoencoder
-from bind2gen.hosts.unclip_files import load_host
+from bind2gen.hosts.pictures import unclip
+from bind2gen.hosts.pictures.feature_autoencoder import FeatureAutoencoder
+from bind2gen.hosts.pictures.unclip_files import load_host
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.mini import draw_generator, package, thresholds
+from bind2gen.mini.data import Sample
 from bind2gen.mini.draw import PARTS
 from bind2gen.mini.draw_generator import GUIDANCE, TEXT_WIDTH, Conditions, build_generator
-from bind2gen.pipeline import ImageBindUnCLIPPipeline
-from bind2gen.train.data import Sample
-from bind2gen.vocabulary import Vocabulary
+from bind2gen.pipelines.unclip import ImageBindUnCLIPPipeline
+from bind2gen.space.adapter import EmbeddingAdapter
+from bind2gen.space.vocabulary import Vocabulary
 
 WIDTH, CONCEPTS = 16, ("bee", "cab", "dad")
 

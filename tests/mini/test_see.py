@@ -7,11 +7,11 @@ import timm
 import torch
 from fake_e5 import FakeE5
 
-from bind2gen.evaluate import labels
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.mini import photos as photos_module
 from bind2gen.mini import see
+from bind2gen.mini.evaluate import labels
 from bind2gen.mini.photos import Photos, load_photos
 from bind2gen.mini.read import Reading
 from bind2gen.mini.see import Seen, Tail, features_of, image_tower, run_see

@@ -14,14 +14,14 @@ from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.mini import photos as photos_module
 from bind2gen.mini import senses
+from bind2gen.mini.data import Sample
+from bind2gen.mini.pairings import Source
 from bind2gen.mini.photos import Photos, load_photos
 from bind2gen.mini.read import text_settings, text_tower
+from bind2gen.mini.recipe import EMBED_DIM, TOWERS
 from bind2gen.mini.senses import anchors_of, pictures_of, run_sense
 from bind2gen.mini.texts import Texts
-from bind2gen.train.data import Sample
 from bind2gen.train.loop import LoopConfig, weights_of
-from bind2gen.train.mini_recipe import EMBED_DIM, TOWERS
-from bind2gen.train.pairings import Source
 
 WORDS = ["dog", "cat", "photo"]
 

@@ -10,7 +10,8 @@ import soundfile
 import torch
 
 from bind2gen.errors import Bind2GenWarning
-from bind2gen.preprocess import audio, inspection, listening
+from bind2gen.inspect import facts as inspection
+from bind2gen.preprocess import audio, listening
 from bind2gen.preprocess.audio import AudioSettings
 from bind2gen.preprocess.sliding import audio_windows
 

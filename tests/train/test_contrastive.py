@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from bind2gen.errors import InputError
+from bind2gen.mini.towers import balanced_weights, rank_one
 from bind2gen.train.contrastive import info_nce, shares
-from bind2gen.train.towers import balanced_weights, rank_one
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bind2gen.adapter import EmbeddingAdapter
-from bind2gen.embedding_files import EmbeddingSet, save_embeddings
 from bind2gen.errors import NonFiniteError, ShapeError
+from bind2gen.files.embeddings import EmbeddingSet, save_embeddings
+from bind2gen.space.adapter import EmbeddingAdapter
 from bind2gen.train.fit_adapter import RIDGES, fit_linear_map, main, ridge_map
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bind2gen.adapter import EmbeddingAdapter
-from bind2gen.arithmetic import normalize
-from bind2gen.class_map import ClassMap
-from bind2gen.embedding_files import EmbeddingSet, save_embeddings
 from bind2gen.errors import InputError, ShapeError, UnreadableError
+from bind2gen.files.embeddings import EmbeddingSet, save_embeddings
+from bind2gen.space.adapter import EmbeddingAdapter
+from bind2gen.space.arithmetic import normalize
+from bind2gen.space.class_map import ClassMap
 from bind2gen.train.fit_map import MAP_RIDGES, fit_class_map, procrustes_map
 from bind2gen.train.map_recipe import groups_of, load_map_recipe, read_means, write_map
 from bind2gen.train.recipe_files import bundled_recipes

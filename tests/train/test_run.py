@@ -16,13 +16,13 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from bind2gen.bundled import bundled_path
 from bind2gen.errors import Bind2GenWarning
+from bind2gen.files.bundled import bundled_path
 from bind2gen.imagebind.config import TINY, TINY_TOWERS
 from bind2gen.imagebind.embedding import embed_inputs
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
-from bind2gen.parts import saved_adapter
+from bind2gen.pipelines.parts import saved_adapter
 from bind2gen.train import run, starting
 from bind2gen.train.__main__ import main
 from bind2gen.train.recipe import load_recipe

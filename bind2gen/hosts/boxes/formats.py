@@ -1,0 +1,270 @@
+"""Detections in other people's forms: dicts for JSON and transformers, COCO annotations, supervision's arrays.
+
+Each pair of functions goes there and back; the way back gives the fields of :class:`Detections`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import DependencyError, InputError
+
+if TYPE_CHECKING:
+    import supervision
+
+    from .detections import Detections
+
+CLASS_NAME = "class_name"  # supervision's key for names
+BITS, MORE, SIGN, FIRST_CHARACTER = 5, 0x20, 0x10, 48  # of COCO's compressed run lengths
+
+
+# ---- dicts ----
+
+
+def to_dict(detections: Detections) -> dict[str, Any]:
+    """See :meth:`Detections.to_dict`."""
+    values: dict[str, Any] = {
+        "boxes": detections.xyxy.tolist(),
+        "scores": detections.scores.tolist(),
+        "labels": detections.prompts.tolist(),
+        "text_labels": list(detections.names),
+        "prompts": list(detections.labels),
+        "image_size": list(detections.image_size),
+    }
+    if detections.masks is not None:
+        values["masks"] = [to_rle(mask, compressed=True) for mask in detections.masks]
+    if detections.understood is not None:
+        values["understood"] = [dict(words) for words in detections.understood]
+    return values
+
+
+def fields_from_dict(values: Mapping[str, Any]) -> dict[str, Any]:
+    """See :meth:`Detections.from_dict`."""
+    if missing := [key for key in ("boxes", "scores", "labels", "prompts", "image_size") if key not in values]:
+        raise InputError(f"detections as a dict: wanted the keys of Detections.to_dict, {', '.join(missing)} missing")
+    size = _size(values["image_size"])
+    masks = None if values.get("masks") is None else [from_rle(rle, size) for rle in values["masks"]]
+    return {
+        "xyxy": _boxes(values["boxes"]),
+        "scores": _numbers("scores", values["scores"]),
+        "prompts": np.array(values["labels"]) if len(values["labels"]) else np.zeros(0, np.int64),
+        "labels": tuple(values["prompts"]),
+        "image_size": size,
+        "masks": None if masks is None else _stacked(masks, size),
+        "understood": values.get("understood"),
+    }
+
+
+def _size(size: Any) -> tuple[int, int]:
+    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
+        raise InputError(f"image_size: wanted (width, height) in whole pixels, got {size!r}")
+    return size[0], size[1]
+
+
+def _boxes(rows: Sequence[Sequence[float]]) -> np.ndarray:
+    """(N, 4) float64 of N rows of four numbers."""
+    if wrong := [row for row in rows if not isinstance(row, Sequence | np.ndarray) or len(row) != 4]:
+        raise InputError(f"boxes: wanted four numbers each, got {wrong[0]!r}")
+    return _numbers("boxes", rows).reshape(-1, 4)
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.array(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: wanted numbers, got something else ({error})") from error
+
+
+# ---- COCO ----
+
+
+def to_coco(
+    detections: Detections, *, image_id: int, category_ids: Sequence[int] | None, first_id: int, compressed: bool
+) -> list[dict[str, Any]]:
+    """See :meth:`Detections.to_coco`."""
+    categories = _categories(category_ids, len(detections.labels))
+    annotations = []
+    for i, (left, top, right, bottom) in enumerate(detections.xyxy.astype(float).tolist()):
+        annotation = {
+            "id": first_id + i,
+            "image_id": image_id,
+            "category_id": categories[detections.prompts[i]],
+            "bbox": [left, top, right - left, bottom - top],
+            "area": (right - left) * (bottom - top),
+            "iscrowd": 0,
+            "score": float(detections.scores[i]),
+        }
+        if detections.masks is not None:
+            annotation["segmentation"] = to_rle(detections.masks[i], compressed=compressed)
+            annotation["area"] = float(detections.masks[i].sum())
+        annotations.append(annotation)
+    return annotations
+
+
+def fields_from_coco(
+    annotations: Iterable[Mapping[str, Any]],
+    *,
+    labels: Sequence[str],
+    image_size: tuple[int, int],
+    category_ids: Sequence[int] | None,
+) -> dict[str, Any]:
+    """See :meth:`Detections.from_coco`."""
+    annotations, categories, image_size = list(annotations), _categories(category_ids, len(labels)), _size(image_size)
+    if isinstance(labels, str):
+        raise InputError(f"labels: wanted a tuple of names, got {labels!r}")
+    if missing := {key for a in annotations for key in ("category_id", "bbox") if key not in a}:
+        raise InputError(f"COCO annotations: wanted category_id and bbox in each, {', '.join(sorted(missing))} missing")
+    if unknown := sorted({a["category_id"] for a in annotations} - set(categories)):
+        raise InputError(f"COCO annotations: categories {unknown} are not among the known {categories}")
+    if len({a["image_id"] for a in annotations if "image_id" in a}) > 1:
+        raise InputError("COCO annotations: wanted those of one picture, got several image_id; sort them out first")
+    with_masks = [a for a in annotations if a.get("segmentation") is not None]
+    if with_masks and len(with_masks) < len(annotations):
+        raise InputError(f"COCO annotations: {len(with_masks)} of {len(annotations)} have masks; wanted all or none")
+    masks = _stacked([from_rle(a["segmentation"], image_size) for a in with_masks], image_size) if with_masks else None
+    boxes = _boxes([a["bbox"] for a in annotations])
+    boxes[:, 2:] += boxes[:, :2]
+    return {
+        "xyxy": boxes,
+        "scores": _numbers("scores", [a.get("score", 1.0) for a in annotations]),
+        "prompts": np.array([categories.index(a["category_id"]) for a in annotations], np.int64),
+        "labels": tuple(labels),
+        "image_size": image_size,
+        "masks": masks,
+    }
+
+
+def _categories(category_ids: Sequence[int] | None, count: int) -> list[int]:
+    if category_ids is None:
+        return list(range(1, count + 1))  # COCO counts from 1
+    if len(category_ids) != count or len(set(category_ids)) != count:
+        raise InputError(f"category_ids: wanted {count} different ones, one a prompt, got {list(category_ids)}")
+    return list(category_ids)
+
+
+def _stacked(masks: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    return np.stack(masks) if masks else np.zeros((0, size[1], size[0]), bool)
+
+
+# ---- COCO's run lengths (format: pycocotools, maskApi.c) ----
+
+
+def to_rle(mask: np.ndarray, *, compressed: bool = False) -> dict[str, Any]:
+    """(height, width) bool -> ``{"size": [height, width], "counts": ...}``, lengths of runs of 0, 1, 0...
+
+    Runs go down the columns, the leftmost first, and start with 0: a mask that begins with 1 has a first run of none.
+    """
+    pixels = np.asarray(mask, bool).ravel(order="F")
+    starts = np.flatnonzero(np.diff(pixels, prepend=False))
+    counts = np.diff(starts, prepend=0, append=pixels.size).tolist()
+    return {"size": list(mask.shape), "counts": _compress(counts) if compressed else counts}
+
+
+def from_rle(rle: Any, size: tuple[int, int]) -> np.ndarray:
+    """Run lengths, as lists or COCO's strings, -> (height, width) bool of a picture of ``size`` (width, height).
+
+    Raises:
+        InputError: polygons, or runs that do not fill a picture of this size.
+    """
+    if not isinstance(rle, Mapping) or "counts" not in rle:
+        raise InputError("masks: wanted COCO run lengths (size and counts); polygons cannot be read")
+    counts = rle["counts"]
+    if isinstance(counts, str | bytes):
+        counts = _decompress(counts)
+    if not isinstance(counts, Sequence | np.ndarray) or not all(isinstance(c, int | np.integer) for c in counts):
+        raise InputError(f"masks: wanted run lengths as whole numbers or COCO's strings, got {type(counts).__name__}")
+    width, height = size
+    if list(rle.get("size", ())) != [height, width] or sum(counts) != height * width or min(counts, default=0) < 0:
+        raise InputError(
+            f"masks: wanted run lengths of a mask {height} x {width}, got size {rle.get('size')}, {sum(counts)} pixels"
+        )
+    pixels = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return np.ascontiguousarray(pixels.reshape(height, width, order="F"))
+
+
+def _compress(counts: list[int]) -> str:
+    """Five bits a character, lowest first, as long as there are more; from the fourth run on, the change from the last
+    but one."""
+    characters = []
+    for i, count in enumerate(counts):
+        left = count - counts[i - 2] if i > 2 else count
+        while True:
+            part, left = left & (MORE - 1), left >> BITS  # Python's shift keeps the sign, as the format wants
+            done = left == (-1 if part & SIGN else 0)
+            characters.append(chr(FIRST_CHARACTER + (part if done else part | MORE)))
+            if done:
+                break
+    return "".join(characters)
+
+
+def _decompress(text: str | bytes) -> list[int]:
+    counts: list[int] = []
+    value = shift = 0
+    for character in text.encode() if isinstance(text, str) else text:
+        part = character - FIRST_CHARACTER
+        value |= (part & (MORE - 1)) << shift
+        shift += BITS
+        if part & MORE:
+            continue
+        value -= (1 << shift) if part & SIGN else 0
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    return counts
+
+
+# ---- supervision ----
+
+
+def to_supervision(detections: Detections, *, track_ids: np.ndarray | None) -> supervision.Detections:
+    """See :meth:`Detections.to_supervision`."""
+    try:
+        from supervision import Detections as Theirs
+    except ImportError as error:
+        raise DependencyError('this form needs supervision: pip install "bind2gen[detection]"') from error
+    return Theirs(
+        xyxy=detections.xyxy.copy(),
+        mask=None if detections.masks is None else detections.masks.copy(),
+        confidence=detections.scores.copy(),
+        class_id=detections.prompts.copy(),
+        tracker_id=None if track_ids is None else np.asarray(track_ids, np.int64),
+        data={CLASS_NAME: np.array(detections.names, dtype=np.str_)},
+    )
+
+
+def fields_from_supervision(
+    found: supervision.Detections, *, image_size: tuple[int, int], labels: Sequence[str] | None
+) -> dict[str, Any]:
+    """See :meth:`Detections.from_supervision`."""
+    prompts = np.zeros(len(found), np.int64) if found.class_id is None else np.asarray(found.class_id, np.int64)
+    masks = found.mask
+    if labels is None:
+        prompts, labels = _named(prompts, found.data.get(CLASS_NAME))
+    return {
+        "xyxy": found.xyxy,
+        "scores": np.ones(len(found)) if found.confidence is None else found.confidence,
+        "prompts": prompts,
+        "labels": tuple(labels),
+        "image_size": image_size,
+        "masks": None if masks is None else _stacked(list(np.asarray(masks)), image_size),
+    }
+
+
+def _named(prompts: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers and one label for each, up to the highest; numbers that no box has are called by themselves.
+
+    A number keeps the first name that it comes with; each further name of it gets a number of its own behind all.
+    """
+    names = [str(number) for number in prompts] if names is None else list(map(str, names))
+    kinds = dict.fromkeys(zip(prompts.tolist(), names, strict=True))
+    first = {number: name for number, name in reversed(kinds)}
+    labels = [first.get(number, str(number)) for number in range(max(first, default=-1) + 1)]
+    places = {kind: kind[0] for kind in kinds}
+    for kind in kinds:
+        if first[kind[0]] != kind[1]:
+            places[kind] = len(labels)
+            labels.append(kind[1])
+    numbers = [places[kind] for kind in zip(prompts.tolist(), names, strict=True)]
+    return np.array(numbers, np.int64), tuple(labels)

@@ -1,0 +1,258 @@
+"""Stable unCLIP (diffusers' StableUnCLIPImg2ImgPipeline) and its quirks, one named function each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.utils.torch_utils import randn_tensor
+
+from ...errors import Bind2GenWarning, HostError, InputError, ShapeError
+from .slots import check_width
+
+PARTS = (
+    "feature_extractor", "image_encoder", "image_normalizer", "image_noising_scheduler",
+    "tokenizer", "text_encoder", "unet", "scheduler", "vae",
+)  # fmt: skip
+OPTIONAL_PARTS = ("feature_extractor", "image_encoder")  # ImageBind takes their place
+GUIDANCE = {"guidance_scale": 10.0, "guidance_rescale": 0.0}  # Stable unCLIP's defaults
+
+Generators = torch.Generator | list[torch.Generator] | None
+
+
+# ---- fit ----
+
+
+def host_width(host: Any) -> int:
+    """Width of the image embeddings that a host takes, from its UNet; checked against its image normaliser.
+
+    Raises:
+        HostError: the UNet is not conditioned on projected class embeddings, or the two disagree.
+    """
+    config, name = host.unet.config, type(host).__name__
+    if config.get("class_embed_type") != "projection" or not config.get("projection_class_embeddings_input_dim"):
+        raise HostError(f"{name}: wanted a UNet conditioned on image embeddings (unCLIP), this one is not")
+    width = config.projection_class_embeddings_input_dim // 2  # the other half is the noise level
+    found = host.image_normalizer.mean.shape[-1]
+    if found != width:
+        raise HostError(f"{name}: the UNet takes embeddings of width {width}, its image_normalizer {found}")
+    return width
+
+
+def check_host(host: Any, embed_dim: int) -> None:
+    """Refuse a host that cannot take embeddings of width ``embed_dim``.
+
+    Raises:
+        HostError: naming both widths, and the variant where it is a known one.
+    """
+    check_width(getattr(host, "name_or_path", "") or type(host).__name__, embed_dim, host_width(host))
+
+
+# ---- what the host expects of embeddings and prompts ----
+
+
+def host_norm(host: Any) -> float:
+    """Length of a typical embedding in the host's training data: E||x||^2 = sum(mean^2 + std^2).
+
+    The host was trained on raw embeddings and standardises them itself; a vector of another length is off its data.
+    A normaliser as diffusers makes it, mean 0 and std 1, was never measured (Stable unCLIP ViT-H probably ships one):
+    then the length is the ``norm`` of the host's adapter, and where that was not measured either the square root of the
+    width, with a warning.
+    """
+    # On the CPU: double does not exist on MPS.
+    mean, std = (t.detach().cpu().double() for t in (host.image_normalizer.mean, host.image_normalizer.std))
+    length = float((mean.square() + std.square()).sum().sqrt())
+    if mean.any() or not std.eq(1).all():
+        return length
+    adapter = getattr(host, "adapter", None)
+    if adapter is not None and adapter.config.norm is not None:
+        return adapter.config.norm
+    words = "the host does not say how long its image embeddings are (image_normalizer has mean 0, std 1), so"
+    advice = "measured it? pipe.adapter.register_to_config(norm=LENGTH)"
+    words = f"{words} {length:.1f} stands in, the square root of their width; {advice}"
+    warnings.warn(words, Bind2GenWarning, stacklevel=2)
+    return length
+
+
+def to_host(embeds: torch.Tensor, *, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """(B, D) to where the host computes and to its dtype: float32 embeddings into a half-precision host fail."""
+    return embeds.to(device=device, dtype=dtype)
+
+
+def noised_embeddings(
+    host: Any, image_embeds: torch.Tensor, noise_level: int, num_images: int, generator: Generators
+) -> torch.Tensor:
+    """Repeat, noise and mark embeddings as the host does, with noise that depends on each picture's generator alone.
+
+    The host noises before it repeats and draws one batch of noise, even at level 0, so a picture would depend on its
+    neighbours. Here a list of generators gives each picture its own draw.
+
+    Args:
+        image_embeds: (B, D) raw embeddings.
+        noise_level: 0 to the noising schedule's last step.
+        num_images: pictures an embedding.
+        generator: one for all, or one a picture (B * num_images of them).
+
+    Returns:
+        (B * num_images, 2 D): noised embeddings and the encoded noise level.
+    """
+    embeds = image_embeds.repeat_interleave(num_images, dim=0)
+    noise = randn_tensor(embeds.shape, generator=generator, device=embeds.device, dtype=torch.float32)
+    normalizer, level = host.image_normalizer, torch.full((len(embeds),), noise_level, device=embeds.device)
+    mean, std = (t.detach().to(embeds.device, torch.float32) for t in (normalizer.mean, normalizer.std))
+    standard = (embeds.float() - mean) / std
+    noised = host.image_noising_scheduler.add_noise(standard, noise, level) * std + mean
+    mark = get_timestep_embedding(level, embeds.shape[-1], flip_sin_to_cos=True, downscale_freq_shift=0)
+    return torch.cat([noised, mark], dim=1).to(image_embeds.dtype)
+
+
+def with_negative_half(class_labels: torch.Tensor) -> torch.Tensor:
+    """Under guidance the first half of the batch is unconditional: all zeros, the noise level's part included."""
+    return torch.cat([torch.zeros_like(class_labels), class_labels])
+
+
+def prompts_for(prompt: str | list[str] | None, count: int, name: str = "prompt") -> list[str]:
+    """One prompt an embedding: the host takes its batch size from the prompts.
+
+    Raises:
+        InputError: neither text nor a list of texts.
+        HostError: a list of another length.
+    """
+    if prompt is None or isinstance(prompt, str):
+        return [prompt or ""] * count
+    if not isinstance(prompt, list | tuple) or not all(isinstance(text, str) for text in prompt):
+        raise InputError(f"{name}: wanted a text or a list of texts, got {prompt!r}")
+    if len(prompt) == 1:
+        return list(prompt) * count
+    if len(prompt) != count:
+        raise HostError(f"{name}: wanted one, or one for each of the {count} embeddings, got {len(prompt)}")
+    return list(prompt)
+
+
+def unet_conditions(
+    host: Any,
+    image_embeds: torch.Tensor,
+    prompt: str | list[str] | None,
+    negative_prompt: str | list[str] | None,
+    *,
+    noise_level: int,
+    num_images: int,
+    generator: Generators,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the UNet is conditioned on, for B embeddings (B, D) on the host's device.
+
+    Whether there is guidance, layers to skip and a LoRA scale, the host knows (:class:`SteppedMixin`).
+
+    Returns:
+        Prompt embeddings (N, T, C) and class labels (N, 2 D); N is B * num_images, or twice that with the negative
+        half first under guidance.
+
+    Raises:
+        InputError, HostError: prompts or ``clip_skip`` that do not fit.
+    """
+    lora_scale = (host.cross_attention_kwargs or {}).get("scale")
+
+    def encoded(texts: str | list[str] | None, name: str) -> torch.Tensor:
+        listed = prompts_for(texts, len(image_embeds), name)
+        states = host.encode_prompt(listed, image_embeds.device, num_images, False, lora_scale=lora_scale)[0]
+        if any(listed):
+            _warn_of_lost_words(host.tokenizer, listed, states, name)
+        return states
+
+    with layers_skipped(host.text_encoder, host.clip_skip):
+        prompt_embeds = encoded(prompt, "prompt")
+    class_labels = noised_embeddings(host, image_embeds, noise_level, num_images, generator)
+    if not host.do_classifier_free_guidance:
+        return prompt_embeds, class_labels
+    # As in diffusers, clip_skip does not count for the negative half.
+    return torch.cat([encoded(negative_prompt, "negative_prompt"), prompt_embeds]), with_negative_half(class_labels)
+
+
+@contextmanager
+def layers_skipped(text_encoder: Any, count: int | None) -> Iterator[None]:
+    """Leave the last ``count`` layers of a CLIP text encoder out; its final norm stays.
+
+    The host's own ``clip_skip`` takes the norm from ``text_encoder.text_model``, which CLIPTextModel of newer
+    transformers has not, and calls it after offloading has taken it away.
+
+    Raises:
+        InputError: there are not so many layers.
+    """
+    if count is None:
+        yield
+        return
+    encoder = getattr(text_encoder, "text_model", text_encoder).encoder
+    layers = encoder.layers
+    if not isinstance(count, int) or not 0 <= count <= len(layers):
+        raise InputError(f"clip_skip: wanted a whole number in 0..{len(layers)} (layers), got {count!r}")
+    encoder.layers = layers[: len(layers) - count]
+    try:
+        yield
+    finally:
+        encoder.layers = layers
+
+
+def _warn_of_lost_words(tokenizer: Any, texts: list[str], states: torch.Tensor, name: str) -> None:
+    if not states.any():  # the bundled generator learned without prompts
+        warnings.warn(f"{name}: this host reads none; words go in by text=", Bind2GenWarning, stacklevel=2)
+        return
+    context = tokenizer.model_max_length
+    for text in dict.fromkeys(texts):
+        ids = tokenizer(text, verbose=False)["input_ids"]
+        if len(ids) > context:
+            lost = tokenizer.decode(ids[context - 1 : -1])  # the end token takes the last place
+            warnings.warn(f"{name}: the host reads {context} tokens; lost: {lost!r}", Bind2GenWarning, stacklevel=2)
+
+
+# ---- from embeddings to latents ----
+
+
+def picture_size(host: Any, height: int | None, width: int | None) -> tuple[int, int]:
+    """Height and width in pixels; default is what the host was trained on.
+
+    Raises:
+        InputError: not a positive multiple of the autoencoder's scale.
+    """
+    scale = host.vae_scale_factor
+    size = tuple(host.unet.config.sample_size * scale if side is None else side for side in (height, width))
+    if not all(isinstance(side, int) and side > 0 and side % scale == 0 for side in size):
+        raise InputError(f"height and width: wanted positive multiples of {scale}, got {size[0]} x {size[1]}")
+    return size
+
+
+def start_latents(
+    host: Any,
+    latents: torch.Tensor | None,
+    count: int,
+    size: tuple[int, int],
+    generator: Generators,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Unit noise, drawn or given, scaled to what the scheduler starts from.
+
+    The host's own call takes given latents as they are: neither moved, nor cast, nor scaled.
+
+    Raises:
+        ShapeError: given latents of another shape.
+    """
+    channels = host.unet.config.in_channels
+    shape = (count, channels, *(side // host.vae_scale_factor for side in size))
+    if latents is not None:
+        if not isinstance(latents, torch.Tensor) or tuple(latents.shape) != shape:
+            came = tuple(latents.shape) if isinstance(latents, torch.Tensor) else type(latents).__name__
+            raise ShapeError(f"latents: wanted a tensor {shape}, got {came}")
+        latents = latents.to(dtype)
+    return host.prepare_latents(count, channels, *size, dtype, device, generator, latents)
+
+
+def decode(host: Any, latents: torch.Tensor, output_type: str) -> Any:
+    """(N, C, h, w) latents to pictures: a list of PIL images, an array, a tensor, or the latents themselves."""
+    if output_type != "latent":
+        latents = host.vae.decode(latents.to(host.vae.dtype) / host.vae.config.scaling_factor, return_dict=False)[0]
+    return host.image_processor.postprocess(latents.detach(), output_type=output_type)

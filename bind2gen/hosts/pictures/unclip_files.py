@@ -1,0 +1,65 @@
+"""Reading a Stable unCLIP pipeline from a folder or the hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableUnCLIPImg2ImgPipeline
+from safetensors import SafetensorError
+
+from ...errors import HostError
+from .packaged import KnownClassMixin
+from .unclip import OPTIONAL_PARTS, PARTS
+
+
+class _HostInAPackagedPipeline(KnownClassMixin, StableUnCLIPImg2ImgPipeline):
+    """The host's parts of a pipeline that was saved with an encoder of its own; the other parts are passed over."""
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        index = super().load_config(*args, **kwargs)
+        return {name: value for name, value in index.items() if name in PARTS or name.startswith("_")}
+
+
+def load_host(
+    source: str | os.PathLike[str], *, dtype: torch.dtype | None = None, **options: Any
+) -> StableUnCLIPImg2ImgPipeline:
+    """Load a Stable unCLIP folder or hub id without its image encoder (1.3 GB in half precision), which is not needed.
+
+    Args:
+        source: also a folder saved by :class:`bind2gen.ImageBindUnCLIPPipeline`; its encoder is left on disk.
+        options: for diffusers' ``from_pretrained``, such as ``variant="fp16"``.
+
+    Raises:
+        HostError: not a folder or reachable hub id of a Stable unCLIP pipeline, or damaged.
+    """
+    kind = StableUnCLIPImg2ImgPipeline
+    if Path(source).is_dir():
+        kind = _HostInAPackagedPipeline if isinstance(_index(source)["_class_name"], list) else kind
+    if dtype is not None:
+        options["dtype"] = dtype
+    try:
+        return kind.from_pretrained(str(source), **dict.fromkeys(OPTIONAL_PARTS), **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise HostError(f"{source}: cannot be loaded as a Stable unCLIP pipeline: {reason}") from error
+
+
+def _index(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """model_index.json of a local folder, its parts checked before any weights are read."""
+    path = Path(folder) / "model_index.json"
+    if not path.is_file():
+        raise HostError(f"{folder}: wanted a diffusers pipeline folder with {path.name}, found none")
+    try:
+        index = {"_class_name": "an unknown pipeline"} | json.loads(path.read_text())
+    except (ValueError, TypeError) as error:
+        raise HostError(f"{path}: wanted a JSON object that names the pipeline's parts: {error}") from error
+    if missing := [name for name in PARTS if name not in OPTIONAL_PARTS and not index.get(name, [None])[0]]:
+        raise HostError(
+            f"{folder}: wanted a Stable unCLIP pipeline, found {index['_class_name']} without {', '.join(missing)}"
+        )
+    return index

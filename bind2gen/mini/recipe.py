@@ -1,0 +1,68 @@
+"""The bundled model's recipe in numbers: sizes of the small towers and their inputs, names, captions."""
+
+from __future__ import annotations
+
+from ..hosts.boxes.detic.config import DeticConfig
+from ..imagebind.config import TowerConfig
+from ..preprocess.depth import DepthSettings
+from ..preprocess.imu import ImuSettings
+from ..preprocess.thermal import ThermalSettings
+from .data import IMU_RATE
+
+EMBED_DIM = 256
+IMAGE_SIZE = 64  # pixels
+IMU_SAMPLES = 200  # 2 s at 100 Hz
+CONTEXT = 32  # tokens
+SENSOR_WIDTH, DEPTH_BASELINE = 640, 0.075  # pixels and metres: a Kinect's
+DEPTH_VIEWS = (250, 30)  # synthetic depth maps of each concept: to train on, to judge on
+
+
+def _one_channel(logit_scale: float) -> TowerConfig:
+    return TowerConfig(
+        128, 1, 4, "patches", (1, IMAGE_SIZE, IMAGE_SIZE), kernel=(1, 1), stride=(1, 1),
+        stem_channels=(16, 32, 64, 128), stem_blocks=1, drop_path=0.1, head_dropout=0.1, logit_scale=logit_scale,
+    )  # fmt: skip
+
+
+TOWERS: dict[str, TowerConfig] = {
+    "depth": _one_channel(logit_scale=5.0),
+    "thermal": _one_channel(logit_scale=10.0),
+    "imu": TowerConfig(
+        96, 3, 4, "windows", (6, IMU_SAMPLES), kernel=(10,), stride=(10,), drop_path=0.1, head_dropout=0.2,
+        logit_scale=5.0,
+    ),
+}  # fmt: skip
+
+# Caption templates, in the spirit of CLIP's prompt set; {} is a concept or one of its finer labels.
+TEMPLATES = (
+    "{}", "a {}", "a photo of a {}", "a picture of a {}", "a photo of the {}", "a blurry photo of a {}",
+    "a close-up of a {}", "a small photo of a {}", "an image of a {}", "one {}",
+)  # fmt: skip
+
+
+# The concepts with plenty of both sound and photos; the others are trained too, but too thin to judge.
+JUDGED = (
+    "dog", "cat", "bird", "frog", "cow", "sheep", "pig", "insect", "sea", "train", "car", "police van", "keyboard",
+    "clock", "helicopter", "airplane", "drone",
+)  # fmt: skip
+
+
+def depth_settings() -> DepthSettings:
+    return DepthSettings(size=IMAGE_SIZE)
+
+
+def thermal_settings() -> ThermalSettings:
+    return ThermalSettings(size=IMAGE_SIZE)
+
+
+def imu_settings() -> ImuSettings:
+    return ImuSettings(sampling_rate=IMU_RATE, samples=IMU_SAMPLES)
+
+
+def detector_config() -> DeticConfig:
+    """The small Detic: a ResNet of ten layers, two cascade stages, no masks, class vectors of the joint space."""
+    return DeticConfig(
+        "resnet", (1, 1, 1, 1), (48, 80, 128, 192), fpn_width=80, fc_width=160, mask_width=0, embed_dim=EMBED_DIM,
+        class_bias=True, norm_groups=16, stage_weights=(10.0, 20.0), short_side=192, long_side=320,
+        proposals_per_level=200, proposals=96,
+    )  # fmt: skip

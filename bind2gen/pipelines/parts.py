@@ -1,0 +1,125 @@
+"""Which parts belong together: a host, an encoder, its processor, and the adapter that was measured on both."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableUnCLIPImg2ImgPipeline
+from safetensors import SafetensorError
+
+from ..errors import Bind2GenError, CheckpointError, HostError
+from ..files.bundled import ADAPTER_PART, ENCODER_PART, INDEX
+from ..hosts.pictures import unclip
+from ..hosts.pictures.unclip_files import load_host
+from ..imagebind.loading import load_imagebind, load_processor, saved_file
+from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
+from ..space.adapter import EmbeddingAdapter
+
+OF_THE_HOST = (*unclip.GUIDANCE, "norm")  # what an adapter's config says of the host, whatever the encoder
+
+Source = str | os.PathLike[str]
+
+
+def join_parts(
+    host: StableUnCLIPImg2ImgPipeline | Source,
+    imagebind: ImageBindModel | Source,
+    *,
+    processor: ImageBindProcessor | None,
+    adapter: EmbeddingAdapter | None,
+    modalities: list[str] | None,
+    dtype: torch.dtype | None,
+    **load_options: Any,
+) -> dict[str, Any]:
+    """The components of a pipeline by name; arguments and errors as of ``ImageBindUnCLIPPipeline.from_host``."""
+    place, source = host, imagebind
+    if isinstance(host, StableUnCLIPImg2ImgPipeline):
+        own = getattr(host, "adapter", None)
+    elif isinstance(host, str | os.PathLike):
+        host = load_host(place, dtype=dtype, **load_options)
+        own = saved_adapter(place)
+    else:
+        raise HostError(f"host: wanted a StableUnCLIPImg2ImgPipeline, its folder or hub id, got {type(host).__name__}")
+    if not isinstance(source, ImageBindModel):
+        processor = processor or load_processor(source)  # refused before gigabytes are read
+        imagebind = load_imagebind(source, modalities=modalities, dtype=dtype or host.unet.dtype)
+    its_own = own is not None and (imagebind is getattr(host, "imagebind", None) or own.fits(imagebind))
+    if processor is None and its_own:
+        processor = getattr(host, "processor", None) or load_processor(place)
+    adapter = _of_host(adapter, own) if adapter is not None else own if its_own else None
+    unclip.check_host(host, (adapter or imagebind).config.embed_dim)
+    return {
+        "imagebind": imagebind,
+        "processor": processor or load_processor(imagebind),
+        "adapter": adapter or fitting_adapter(imagebind, own, source),
+        **{name: getattr(host, name) for name in unclip.PARTS},
+    }
+
+
+def saved_adapter(source: Source) -> EmbeddingAdapter | None:
+    """The adapter of a pipeline or encoder (folder, file or hub id), in the folder of that name; None without one.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+    """
+    folder = Path(source).parent if Path(source).is_file() else source
+    if saved_file(folder, f"{ADAPTER_PART}/config.json") is None:
+        return None
+    try:
+        adapter = EmbeddingAdapter.from_pretrained(folder, subfolder=ADAPTER_PART)
+    except Bind2GenError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{source}: its {ADAPTER_PART} cannot be loaded: {reason}") from error
+    # Of pipelines that were saved before the adapter carried these, the index and the encoder itself tell.
+    index = saved_file(folder, INDEX)
+    values = json.loads(index.read_text(encoding="utf-8")) if index else {}
+    adapter.register_to_config(**{name: values[name] for name in unclip.GUIDANCE if name in values})
+    if adapter.config.encoder is None and index:
+        adapter.claim(ImageBindModel.from_pretrained(folder, subfolder=ENCODER_PART))
+    return adapter
+
+
+def fitting_adapter(
+    encoder: ImageBindModel, own: EmbeddingAdapter | None, source: ImageBindModel | Source
+) -> EmbeddingAdapter:
+    """The host's own adapter if it is this encoder's too, else the one beside the encoder, else one without means.
+
+    Args:
+        own: of the host, where it has one.
+        source: from where the encoder was loaded.
+    """
+    if own is not None and own.fits(encoder):
+        return own
+    place = source.name_or_path if isinstance(source, ImageBindModel) else source
+    found = saved_adapter(place) if str(place) else None
+    # One with anchors is another host's.
+    if found is None or found.config.num_anchors or (found.config.encoder and not found.fits(encoder)):
+        found = EmbeddingAdapter(encoder.config.embed_dim)
+    found.register_to_config(**dict.fromkeys(OF_THE_HOST))
+    return _of_host(found, own)
+
+
+def _of_host(adapter: EmbeddingAdapter, own: EmbeddingAdapter | None) -> EmbeddingAdapter:
+    """``adapter`` with what it does not know of the host from the host's ``own``."""
+    unknown = [name for name in OF_THE_HOST if own is not None and adapter.config[name] is None]
+    return with_facts(adapter, {name: own.config[name] for name in unknown})
+
+
+def with_facts(adapter: EmbeddingAdapter, facts: Mapping[str, float | None]) -> EmbeddingAdapter:
+    """``adapter`` with ``facts`` in its config, those that are None left out; shares the tensors with the one given.
+
+    That one stays as it is: it may be another pipeline's.
+    """
+    new = {name: value for name, value in facts.items() if value not in (None, adapter.config[name])}
+    if new:
+        adapter = copy(adapter)
+        adapter.register_to_config(**new)
+    return adapter

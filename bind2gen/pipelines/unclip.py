@@ -1,0 +1,288 @@
+"""Sound (or picture, text, video, any blend) to picture: ImageBind in front of a Stable unCLIP host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import PIL.Image
+import torch
+from diffusers import AutoencoderKL, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
+from diffusers.configuration_utils import FrozenDict
+from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
+from diffusers.schedulers import KarrasDiffusionSchedulers
+from diffusers.utils import BaseOutput
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from ..errors import ShapeError
+from ..hosts.pictures import unclip, unclip_steps
+from ..hosts.pictures.arguments import check_generator, check_inputs, check_numbers, check_scheduler, check_words
+from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
+from ..hosts.pictures.packaged import PackagedPipelineMixin
+from ..imagebind.embedding import embed_inputs
+from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
+from ..space.adapter import EmbeddingAdapter
+from ..space.arithmetic import match_norm, normalize
+from .parts import join_parts, with_facts
+
+
+@dataclass
+class ImageBindPipelineOutput(BaseOutput):
+    """What a call gives.
+
+    Attributes:
+        images: pictures, input by input, ``num_images_per_prompt`` of each.
+        image_embeds: (B, D) float32 conditioning vectors that were used, of the host's length.
+        embeds: modality -> (B or 1, D) unit-norm ImageBind embeddings of what was given.
+    """
+
+    images: list[PIL.Image.Image] | Any  # an array or tensor where ``output_type`` asks for one
+    image_embeds: torch.Tensor
+    embeds: dict[str, torch.Tensor]
+
+
+class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline):
+    """A Stable unCLIP host that is prompted by ImageBind embeddings.
+
+    Everything that the host can do (offloading, attention slicing, schedulers, LoRA) is inherited from it.
+
+    Args:
+        imagebind, processor: the encoder and its front ends.
+        adapter: moves and blends embeddings; see :class:`EmbeddingAdapter`.
+        image_encoder, feature_extractor: of the host, not used here and so optional.
+        others: the host's components, as in diffusers.
+        guidance_scale, guidance_rescale: defaults of a call, which become the adapter's; default is what it has.
+
+    Raises:
+        HostError: encoder, adapter and host are of different widths.
+        InputError: the processor makes inputs of other sizes than the encoder takes.
+    """
+
+    model_cpu_offload_seq = "imagebind->text_encoder->image_encoder->unet->vae"
+    _optional_components = list(unclip.OPTIONAL_PARTS)
+    _exclude_from_cpu_offload = ["image_normalizer", "adapter"]
+    _callback_tensor_inputs = list(unclip_steps.CALLBACK_TENSORS)
+
+    def __init__(
+        self,
+        imagebind: ImageBindModel,
+        processor: ImageBindProcessor,
+        adapter: EmbeddingAdapter,
+        image_normalizer: StableUnCLIPImageNormalizer,
+        image_noising_scheduler: KarrasDiffusionSchedulers,
+        tokenizer: CLIPTokenizer,
+        text_encoder: CLIPTextModel,
+        unet: UNet2DConditionModel,
+        scheduler: KarrasDiffusionSchedulers,
+        vae: AutoencoderKL | FeatureAutoencoder,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
+    ) -> None:
+        super().__init__(
+            feature_extractor=feature_extractor,
+            image_encoder=image_encoder,
+            image_normalizer=image_normalizer,
+            image_noising_scheduler=image_noising_scheduler,
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            unet=unet,
+            scheduler=scheduler,
+            vae=vae,
+        )
+        adapter = with_facts(adapter, {"guidance_scale": guidance_scale, "guidance_rescale": guidance_rescale})
+        self.register_modules(imagebind=imagebind, processor=processor, adapter=adapter)
+        processor.check(imagebind.config)
+        adapter.claim(imagebind)
+        unclip.check_host(self, adapter.config.embed_dim)
+
+    @classmethod
+    def from_host(
+        cls,
+        host: StableUnCLIPImg2ImgPipeline | str | os.PathLike[str],
+        *,
+        imagebind: ImageBindModel | str | os.PathLike[str],
+        processor: ImageBindProcessor | None = None,
+        adapter: EmbeddingAdapter | None = None,
+        modalities: list[str] | None = None,
+        dtype: torch.dtype | None = None,
+        **load_options: Any,
+    ) -> ImageBindUnCLIPPipeline:
+        """Put ImageBind in front of a Stable unCLIP host.
+
+        Args:
+            host: a loaded pipeline (its modules are shared, nothing is copied), or its folder or hub id.
+            imagebind: a loaded model, its folder or hub id, or the official ``imagebind_huge.pth``.
+            processor: default is the one saved with ``imagebind``, for released weights the known one.
+            adapter: default is the host's own if ``imagebind`` is its own encoder, else the one in ``adapter`` beside
+                ``imagebind``, else one that blends without a shift over the modality gap, with a warning.
+            modalities: build and load only these towers, where ``imagebind`` is a path; default is all.
+            dtype: of what is loaded here.
+            load_options: for the host's ``from_pretrained``.
+
+        Raises:
+            HostError: ``host`` is no Stable unCLIP, or takes another width.
+            CheckpointError: ``imagebind`` cannot be loaded, or has no processor.
+        """
+        options = dict(processor=processor, adapter=adapter, modalities=modalities, dtype=dtype, **load_options)
+        return cls(**join_parts(host, imagebind, **options))
+
+    @property
+    def config(self) -> FrozenDict:
+        """As saved, and the guidance that the adapter brings: it belongs to a part, not to the index of a folder."""
+        own = self.adapter.config if "adapter" in self.__dict__ else {}
+        guidance = {name: default if own.get(name) is None else own[name] for name, default in unclip.GUIDANCE.items()}
+        return FrozenDict({**super().config, **guidance})
+
+    def embed(self, *, sampling_rate: float | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
+        """ImageBind embeddings of raw inputs: modality -> (B, D) unit norm float32.
+
+        Args:
+            inputs: ``audio=``, ``image=``, ``text=``, ``video=``, ``depth=``, ``thermal=``, ``imu=``: one input, or a
+                list of them. Where a sensor needs more than a file says, pass what its loader gives, such as
+                ``bind2gen.preprocess.depth.load("d.png", sensor="kinect_v2")``.
+            sampling_rate: Hz, of sounds given as arrays without a rate.
+        """
+        given = {name: value for name, value in inputs.items() if value is not None}
+        return embed_inputs(
+            self.imagebind, self.processor, given,
+            sampling_rate=sampling_rate, device=self._execution_device, name="pipe.imagebind",
+        )  # fmt: skip
+
+    def condition(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float] | None = None) -> torch.Tensor:
+        """Unit-norm embeddings by modality, (B, D) -> (B, D) conditioning vectors of the host's length.
+
+        Shift over the modality gap, weighted blend, unit norm, host norm. A single item is shared by a batch.
+
+        Raises:
+            ShapeError: batches of different sizes.
+        """
+        sizes = {name: len(value) for name, value in embeds.items()}
+        count = max(sizes.values())
+        if any(size not in (1, count) for size in sizes.values()):
+            words = ", ".join(f"{size} of {name}" for name, size in sizes.items())
+            raise ShapeError(f"wanted as many inputs of each modality, or one that all share; got {words}")
+        spread = {name: value.expand(count, -1) for name, value in embeds.items()}
+        return match_norm(self.adapter(spread, weights), unclip.host_norm(self))
+
+    def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:
+        wanted, is_tensor = self.adapter.config.embed_dim, isinstance(image_embeds, torch.Tensor)
+        if not is_tensor or image_embeds.ndim != 2 or image_embeds.shape[1] != wanted or not len(image_embeds):
+            came = tuple(image_embeds.shape) if is_tensor else type(image_embeds).__name__
+            raise ShapeError(f"image_embeds: wanted a tensor (B, {wanted}), got {came}")
+        unit = normalize(image_embeds.float())  # also refuses NaN
+        return match_norm(unit, unclip.host_norm(self)) if rescale else image_embeds.float()
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        audio: Any = None,
+        image: Any = None,
+        text: Any = None,
+        video: Any = None,
+        depth: Any = None,
+        thermal: Any = None,
+        imu: Any = None,
+        *,
+        weights: Mapping[str, float] | None = None,
+        sampling_rate: float | None = None,
+        image_embeds: torch.Tensor | None = None,
+        rescale_embeds: bool = True,
+        prompt: str | list[str] = "",
+        negative_prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        noise_level: int = 0,
+        num_inference_steps: int = 20,
+        guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: unclip_steps.StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        clip_skip: int | None = None,
+    ) -> ImageBindPipelineOutput | Any:  # a tuple where ``return_dict`` is False
+        """Make pictures of what is heard, seen or said. Calls from several threads wait for one another.
+
+        Args:
+            audio, image, text, video, depth, thermal, imu: one input or a list of them (a batch), any mix; a single
+                one is shared by the batch. ``text`` goes through ImageBind; ``prompt`` is the host's own text input.
+            weights: modality -> weight in the blend; 1 where not named; 0 leaves a modality out, negative subtracts.
+            sampling_rate: Hz, of sounds given as arrays without a rate.
+            image_embeds: (B, D) conditioning instead of inputs: any direction of the host's space, as of
+                :meth:`condition`, scaled to the host's length unless ``rescale_embeds`` is False.
+            prompt, negative_prompt: one, or one for each input. The bundled model reads none, and a warning says so.
+            height, width: pixels; default is what the host was trained on.
+            noise_level: 0..999, noise on the embedding: more variety, less likeness.
+            guidance_scale: 1 or less switches guidance off; default is the pipeline's own (10 for Stable unCLIP).
+            guidance_rescale: 0..1, how far overexposure by guidance is taken back (arXiv 2305.08891, section 3.4);
+                default is the pipeline's own (0 for Stable unCLIP).
+            num_images_per_prompt: pictures an input.
+            generator: one, or a list with one a picture; with a list, picture i is the same alone and in a batch.
+            latents: (pictures, C, h, w) start of denoising, instead of drawn noise.
+            output_type: ``"pil"``, ``"np"`` (N, H, W, 3) in 0..1, ``"pt"`` or ``"latent"``.
+            callback_on_step_end: ``(pipe, step, timestep, tensors) -> tensors or None`` after each step, or one of
+                ``diffusers.callbacks``. It may set ``pipe._guidance_scale`` (0 goes on without guidance) and
+                ``pipe._interrupt = True`` (to stop), but not call the pipeline.
+            callback_on_step_end_tensor_inputs: which of ``latents``, ``prompt_embeds``, ``class_labels`` it gets, and
+                ``pred_original_sample``: the finished latents as this step expects them, for previews.
+            clip_skip: layers left out at the end of the text encoder, for ``prompt``.
+
+        Returns:
+            :class:`ImageBindPipelineOutput`, or a tuple of its fields.
+
+        Raises:
+            InputError: an input cannot be read; nothing was given; a number is out of range.
+            ModalityError: a modality without a tower, or a weight without its modality.
+            ShapeError, HostError: batch sizes or widths that do not fit.
+        """
+        raw = dict(audio=audio, image=image, text=text, video=video, depth=depth, thermal=thermal, imu=imu)
+        given = {name: value for name, value in raw.items() if value is not None}
+        check_inputs(given, image_embeds, weights, prompt)
+        check_scheduler(self.scheduler)
+        with unclip_steps.one_at_a_time(self.scheduler):
+            self._start(guidance_scale, guidance_rescale, clip_skip, cross_attention_kwargs)
+            inputs_of_callback = unclip_steps.callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
+            check_numbers(self, noise_level, num_inference_steps, num_images_per_prompt)
+            check_words(output_type, inputs_of_callback, unclip_steps.CALLBACK_TENSORS)
+            size = unclip.picture_size(self, height, width)
+
+            embeds = self.embed(**given, sampling_rate=sampling_rate) if given else {}
+            conditioning = self.condition(embeds, weights) if given else self._direct(image_embeds, rescale_embeds)
+            pictures = len(conditioning) * num_images_per_prompt
+            check_generator(generator, pictures)
+            device = self._execution_device
+            prompt_embeds, class_labels = unclip.unet_conditions(
+                self,
+                unclip.to_host(conditioning, device=device, dtype=self.unet.dtype),
+                prompt,
+                negative_prompt,
+                noise_level=noise_level,
+                num_images=num_images_per_prompt,
+                generator=generator,
+            )
+            self.scheduler.set_timesteps(num_inference_steps, device=device)
+            latents = unclip_steps.denoise(
+                self,
+                unclip.start_latents(
+                    self, latents, pictures, size, generator, device=device, dtype=prompt_embeds.dtype
+                ),
+                prompt_embeds,
+                class_labels,
+                step_options=self.prepare_extra_step_kwargs(generator, eta),
+                callback=callback_on_step_end,
+                inputs_of_callback=inputs_of_callback,
+            )
+            images = unclip.decode(self, latents, output_type)
+            self.maybe_free_model_hooks()
+        output = ImageBindPipelineOutput(images=images, image_embeds=conditioning, embeds=embeds)
+        return output if return_dict else (output.images, output.image_embeds, output.embeds)
