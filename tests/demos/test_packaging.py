@@ -17,7 +17,7 @@ import pytest
 from bind2gen.cli import build_parser, demo, main
 from bind2gen.files.bundled import example_sounds
 from bind2gen.hosts.boxes.detic import DeticConfig, DeticDetector, DeticModel
-from bind2gen.mini.scenes import read_scenes
+from bind2gen.studio.scenes import read_scenes
 
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "demos" / "space"

@@ -13,8 +13,9 @@ import pytest
 import soundfile
 
 from bind2gen.errors import InputError
+from bind2gen.files.bundled import concept_of
 from bind2gen.mini import synthesis as sounds
-from bind2gen.mini.synthesis import NAMES, SAMPLE_RATE, concept_of, dsp, machines, synthesise, write
+from bind2gen.mini.synthesis import NAMES, SAMPLE_RATE, dsp, machines, synthesise, write
 from bind2gen.mini.synthesis.__main__ import main
 
 made = functools.cache(synthesise)  # for tests that only listen

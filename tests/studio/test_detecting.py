@@ -15,7 +15,7 @@ from bind2gen.files.bundled import example_sounds
 from bind2gen.hosts.boxes.detic import DeticConfig, DeticDetector, DeticModel
 from bind2gen.hosts.boxes.drawing import PALETTE
 from bind2gen.imagebind.processor import ImageBindProcessor
-from bind2gen.mini.scenes import INDEX, Recipe, Scene, make_scenes, read_scenes
+from bind2gen.mini.scenes import Recipe, make_scenes
 from bind2gen.pipelines.calibration import Calibration
 from bind2gen.pipelines.class_prompts import ClassPrompter
 from bind2gen.pipelines.detection import ImageBindDetectionPipeline
@@ -23,6 +23,7 @@ from bind2gen.space.adapter import EmbeddingAdapter
 from bind2gen.space.vocabulary import Vocabulary
 from bind2gen.studio import DetectionStudio, Limits, Progress, Spotting
 from bind2gen.studio.detecting import FLOOR, KEPT, known_weakness
+from bind2gen.studio.scenes import INDEX, Scene, read_scenes
 
 RATE = 16_000  # Hz
 WORDS = ("a", "bee", "cab", "dad")

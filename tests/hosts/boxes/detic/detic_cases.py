@@ -32,7 +32,7 @@ MASKS_APART = 6  # one mask in so many is recorded whole, of the others the area
 
 def shared_folder() -> Path:
     """Recorded outputs of the reference, which the project does not hold."""
-    return Path(os.environ.get("BIND2GEN_SHARED", HERE.parents[3] / "shared")) / "parity" / "detic"
+    return Path(os.environ.get("BIND2GEN_SHARED", HERE.parents[4] / "shared")) / "parity" / "detic"
 
 
 def fill_value(key: str, shape: tuple[int, ...]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Regenerate ``golden_toy.npz`` with this implementation.
 
-    python tests/hosts/detic/make_golden.py
+    python tests/hosts/boxes/detic/make_golden.py
 
 The reference needs detectron2, which does not install beside a current torch. These numbers were recorded when the
 implementation gave the same values as the reference on its full-size and narrow networks (``test_parity.py`` with
