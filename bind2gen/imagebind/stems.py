@@ -65,7 +65,6 @@ class PatchStem(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim == 5 and x.shape[2] == 1:
             x = x.squeeze(2)  # a clip of one frame
-        x = x.contiguous(memory_format=torch.channels_last)
         x = self.projection(self.early(x))
         return self.norm(x.flatten(2).transpose(1, 2))  # (B, T, width)
 
