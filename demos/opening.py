@@ -14,9 +14,9 @@ from bind2gen.files.bundled import bundled_path, example_sounds
 from bind2gen.pipelines.detection import DETECTOR_PART
 from bind2gen.pipelines.parts import ENCODER_PART
 from bind2gen.pipelines.unclip import ImageBindUnCLIPPipeline
+from bind2gen.space.everyday import words_of
 from bind2gen.studio import Studio
 from bind2gen.studio.understood import Understanding
-from bind2gen.studio.words import words_of
 
 FOLDER = Path(__file__).with_name("pictures") / "opening"
 INDEX, FILE = FOLDER / "heard.json", "{}.webp"

@@ -99,9 +99,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Studio | DetectionStudio]:
     """What each demo works with; all take turns in one worker, and share the encoder where the detector allows it."""
+    from ..space.everyday import words_of
     from ..studio import DetectionStudio, Studio
     from ..studio.detecting import known_weakness
-    from ..studio.words import words_of
     from .detectors import load_detection
     from .understood import understanding
 

@@ -1,9 +1,8 @@
-"""Detectors by file, folder or hub id, with the way from prompts to their class vectors."""
+"""The detector that the options name, behind the route that they name."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,11 @@ from .reporting import progress
 if TYPE_CHECKING:
     import torch
 
-    from ..hosts.boxes.detections import Detector
     from ..pipelines.detection import ImageBindDetectionPipeline
     from ..space.vocabulary import Vocabulary
 
 PICKLES = (".pth", ".pt", ".pkl")  # released Detic checkpoints
-OWL_KINDS = ("owlvit", "owlv2")
 GRID = "grid"  # windows over the whole picture, for rescoring without any detector
-RESCORING_THRESHOLD = 0.4  # with encoders whose folder has no calibration.json, in which it was measured
 
 
 def load_detection(
@@ -47,8 +43,10 @@ def load_detection(
         with progress("load", total=None, quiet=args.quiet):
             return ImageBindDetectionPipeline.from_pretrained(folder, modalities=modalities, device=device)
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
+    from ..pipelines.detectors import load_detector
+
     with progress("load detector", total=None, quiet=args.quiet):
-        detector = _detector(args, device)
+        detector = load_detector(args.detector or Path(choice.source) / DETECTOR_PART, device=device)
     encoder, processor = parts or load_encoder(
         choice, modalities=modalities, device=device, dtype=choose_dtype("float32", device), quiet=args.quiet
     )
@@ -100,78 +98,19 @@ def _check_detector(source: str) -> None:
         check_hub(source, "--detector")
 
 
-def _detector(args: argparse.Namespace, device: torch.device) -> Any:
-    """A detector, or what proposes boxes."""
-    from ..hosts.boxes.detic.detector import DeticDetector
-    from ..hosts.boxes.owl import OwlDetector
-    from ..hosts.boxes.windows import GridProposer
+def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: Any) -> ImageBindDetectionPipeline:
+    """The detector behind the route that was asked for."""
+    from ..pipelines.detection import own_calibration
+    from ..pipelines.detectors import prompted_by_map, prompted_by_words, rescored
 
-    source = args.detector
-    if source == GRID:
-        return GridProposer()
-    if source is None:
-        return DeticDetector.from_pretrained(Path(choose_model(args.model, None).source) / DETECTOR_PART, device=device)
-    path = Path(source)
-    if path.is_file() and path.suffix.lower() in PICKLES:
-        return DeticDetector.from_official(path, device=device)
-    if _kind(source) in OWL_KINDS:
-        owl = OwlDetector.from_pretrained(source)
-        owl.model.to(device)
-        return owl
-    return DeticDetector.from_pretrained(source, device=device)
-
-
-def _kind(source: str) -> str:
-    """``model_type`` of a folder's or hub id's config.json; empty where there is none."""
-    path = Path(source) / "config.json"
-    if is_hub_id(source):
-        from huggingface_hub import hf_hub_download
-
-        try:
-            path = Path(hf_hub_download(source, "config.json"))
-        except Exception:  # noqa: BLE001  (the loader that comes next says what is missing)
-            return ""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
-
-
-def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: Detector) -> ImageBindDetectionPipeline:
-    """The detector behind its route."""
-    from ..hosts.boxes.rescoring import RescoringDetector, RescoringSettings
-    from ..pipelines.calibration import Calibration
-    from ..pipelines.class_prompts import ClassPrompter
-    from ..pipelines.detection import ImageBindDetectionPipeline, own_calibration
-    from ..space.class_map import ClassMap
-    from ..studio.words import EVERYDAY_WORDS
-
-    route = args.route or "words"
-    adapter = _adapter(args, encoder)
+    route, adapter = args.route or "words", _adapter(args, encoder)
     if route == "map":
-        class_map = ClassMap.from_pretrained(args.class_map)
-        return ImageBindDetectionPipeline(detector, ClassPrompter(encoder, processor, route=route, class_map=class_map))
+        return prompted_by_map(detector, encoder, processor, args.class_map)
     if route == "words":
-        prompter = ClassPrompter(
-            encoder, processor, route=route, vocabulary=_vocabulary(args.vocabulary, detector), adapter=adapter
-        )
-        return ImageBindDetectionPipeline(detector, prompter)
+        return prompted_by_words(detector, encoder, processor, args.vocabulary, adapter=adapter)
     nothing = _nothing(args, encoder, processor) if "audio" in encoder.towers else None
-    prompter = ClassPrompter(encoder, processor, route=route, adapter=adapter, nothing=nothing)
-    # What a cut-out may be besides: as CLIP names pictures, by a softmax over many words with the learned scale.
-    background = prompter.class_embeddings(text=[f"a {word}" for word in EVERYDAY_WORDS]).embeds
-    scale = float(encoder.logit_scale("text").detach())
-    rescoring = RescoringDetector(
-        detector,
-        lambda crops: encoder.encode("image", processor(images=crops, device=encoder.device)["pixel_values"]),
-        embed_dim=encoder.config.embed_dim,
-        background=background,
-        settings=RescoringSettings(temperature=1 / scale),
-    )
     known = own_calibration(choose_model(args.model, args.imagebind, needs_pipeline=False).encoder)
-    return ImageBindDetectionPipeline(
-        rescoring, prompter, calibration=known or Calibration(threshold=RESCORING_THRESHOLD)
-    )
+    return rescored(detector, encoder, processor, adapter=adapter, nothing=nothing, calibration=known)
 
 
 def _adapter(args: argparse.Namespace, encoder: Any) -> Any:
@@ -193,12 +132,3 @@ def _nothing(args: argparse.Namespace, encoder: Any, processor: Any) -> Vocabula
         if file.is_file():
             return Vocabulary.from_file(file)
     return embed_nothing(encoder, processor)
-
-
-def _vocabulary(path: str, detector: Any) -> Vocabulary:
-    from ..space.vocabulary import Vocabulary, read_names
-
-    own_text = getattr(detector, "embed_text", None)
-    if Path(path).suffix.lower() in (".npy", ".npz") or own_text is None:
-        return Vocabulary.from_file(path)
-    return Vocabulary.from_texts(read_names(path), own_text, source=Path(path).name)

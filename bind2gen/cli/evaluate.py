@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     from ..mini.evaluate.whole_photos import judge_photos, load_photos
     from ..mini.recipe import JUDGED
     from ..pipelines.detection import DETECTOR_PART, ImageBindDetectionPipeline
-    from ..studio.words import words_of
+    from ..space.everyday import words_of
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ..errors import Bind2GenWarning
 from ..pipelines.detection import DETECTOR_PART
 from ..pipelines.parts import saved_adapter
+from ..space.everyday import words_of
 from ..studio.understood import VERBS, Understanding, Understood, doubt
-from ..studio.words import words_of
 from .loading import ModelChoice
 from .reporting import say
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +12,18 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize_scalar
 
-from ..cli.detectors import GRID, load_detection
 from ..files.bundled import concept_of
+from ..hosts.boxes.windows import GridProposer
 from ..pipelines.calibration import Calibration
 from ..pipelines.class_prompts import ClassPrompter
 from ..pipelines.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE, ImageBindDetectionPipeline
+from ..pipelines.detectors import rescored
 from ..pipelines.parts import ENCODER_PART
 from ..pipelines.prompt_inputs import embed_nothing
 from ..preprocess.words import split_words
+from ..space.everyday import NAMES_FILE
 from ..space.text_towers import EncoderText
 from ..space.vocabulary import Vocabulary, embed_names
-from ..studio.words import NAMES_FILE
 from .evaluate.whole_photos import load_photos as load_whole_photos
 from .evaluate.whole_photos import photo_scores
 from .photos import Photos
@@ -65,8 +65,8 @@ def measure(to: Path, texts: Texts, photos: Photos, embeds: torch.Tensor) -> dic
     return {"text_scale": scale, "known_prompt": least, "known_text": known, "rescoring": rescoring} | found | warned
 
 
-def _prompter(to: Path) -> ClassPrompter:
-    return ImageBindDetectionPipeline.from_pretrained(to, modalities=["audio", "text"]).prompter
+def _prompter(to: Path, *more: str) -> ClassPrompter:
+    return ImageBindDetectionPipeline.from_pretrained(to, modalities=["audio", "text", *more]).prompter
 
 
 def set_text_scale(to: Path, prompter: ClassPrompter, names: Vocabulary, photos: Photos, embeds: torch.Tensor) -> float:
@@ -112,10 +112,10 @@ def known_text(prompter: ClassPrompter, texts: Texts, photos: Photos) -> tuple[f
 
 def rescoring_threshold(to: Path, data: Path) -> float:
     """Score that few boxes of what is absent exceed, where windows are rescored by the encoder."""
-    args = argparse.Namespace(
-        model=str(to), detector=GRID, route="rescoring", imagebind=None, vocabulary=None, class_map=None, quiet=True
+    prompter = _prompter(to, "image")
+    detection = rescored(
+        GridProposer(), prompter.encoder, prompter.processor, adapter=prompter.adapter, nothing=prompter.nothing
     )
-    detection = load_detection(args, modalities=["image", "text", "audio"], device=torch.device("cpu"))
     photos = load_whole_photos(data, half=0, limit=PHOTOS_OF_A_CONCEPT)
     words = detection.prompts(text=[f"a {name}" for name in JUDGED])
     scores = photo_scores(detection.detector, photos, {"text": [words] * len(photos)})["text"]

@@ -10,8 +10,7 @@ from .detecting import DetectionStudio
 from .limits import Limits
 from .results import Drawing, Progress, Prompt, Slide, Spotting
 from .studio import Studio
-from .words import EVERYDAY_WORDS
 
 __all__ = [
-    "EVERYDAY_WORDS", "DetectionStudio", "Drawing", "Limits", "Progress", "Prompt", "Slide", "Spotting", "Studio",
+    "DetectionStudio", "Drawing", "Limits", "Progress", "Prompt", "Slide", "Spotting", "Studio",
 ]  # fmt: skip

@@ -18,10 +18,11 @@ from ..errors import InputError
 from ..pipelines.class_prompts import ClassPrompts
 from ..pipelines.detection import DETECTOR_PART, SCORES_FILE, ImageBindDetectionPipeline
 from ..preprocess.image import upright
+from ..space.everyday import EVERYDAY_WORDS
 from ..space.vocabulary import Vocabulary
 from .limits import Limits, visitors_words
 from .results import Progress, Prompt, Spotting
-from .words import EVERYDAY_WORDS, NearestWords
+from .words import NearestWords
 from .worker import Report, Worker
 
 FLOOR = 0.05  # score under which no box is kept, so the lowest threshold

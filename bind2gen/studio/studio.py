@@ -20,13 +20,14 @@ from ..pipelines.unclip import ImageBindUnCLIPPipeline
 from ..preprocess import depth
 from ..preprocess.depth_sensors import SENSORS
 from ..space.arithmetic import match_norm, normalize, slerp, subtract
+from ..space.everyday import EVERYDAY_WORDS
 from ..space.vocabulary import Vocabulary
 from . import denoising
 from .animation import there_and_back
 from .limits import Limits, finite, seed_of, visitors_words, weights_of
 from .results import Drawing, Progress, Slide
 from .understood import VERBS, Understanding, Understood, doubt
-from .words import EVERYDAY_WORDS, NearestWords
+from .words import NearestWords
 from .worker import Report, Worker
 
 NEAREST = 5  # words that are shown

@@ -20,9 +20,9 @@ from bind2gen.errors import Bind2GenWarning
 from bind2gen.pipelines.calibration import Calibration
 from bind2gen.pipelines.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE
 from bind2gen.space.arithmetic import normalize
+from bind2gen.space.everyday import NAMES_FILE
 from bind2gen.space.vocabulary import Vocabulary
 from bind2gen.studio.understood import briefly, doubt
-from bind2gen.studio.words import NAMES_FILE
 
 WORDS = ("bee", "cab", "dad")
 WIDTH = 32

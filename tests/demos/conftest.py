@@ -18,10 +18,10 @@ from PIL import Image
 from bind2gen.cli.demo import UPLOAD_FOLDER, demos
 from bind2gen.files.bundled import bundled_path
 from bind2gen.pipelines.detection import ImageBindDetectionPipeline
+from bind2gen.space.everyday import words_of
 from bind2gen.studio import DetectionStudio, Studio
 from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles
-from bind2gen.studio.words import words_of
 
 RATE = 16_000  # Hz
 PATIENCE = 90_000  # ms of a browser

@@ -21,10 +21,10 @@ from bind2gen.cli.demo import UPLOAD_FOLDER, demos
 from bind2gen.files.bundled import bundled_path, example_sounds
 from bind2gen.inspect.plotting import font
 from bind2gen.pipelines.detection import ImageBindDetectionPipeline
+from bind2gen.space.everyday import words_of
 from bind2gen.studio import DetectionStudio, Progress, Studio, denoising
 from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles
-from bind2gen.studio.words import words_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")

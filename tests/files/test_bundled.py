@@ -26,8 +26,8 @@ from bind2gen.pipelines.detection import DETECTOR_PART, ImageBindDetectionPipeli
 from bind2gen.pipelines.null_sounds import null_sounds
 from bind2gen.pipelines.unclip import ImageBindUnCLIPPipeline
 from bind2gen.preprocess import depth
+from bind2gen.space.everyday import words_of
 from bind2gen.studio.understood import Understanding
-from bind2gen.studio.words import words_of
 
 MEGABYTE = 10**6
 EXAMPLES = sorted(example_sounds())

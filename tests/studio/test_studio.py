@@ -14,10 +14,11 @@ from PIL import Image
 from bind2gen.errors import EmptyInputError, InputError, ModalityError, TooLargeError, UnreadableError
 from bind2gen.space.adapter import EmbeddingAdapter
 from bind2gen.space.arithmetic import normalize, slerp, subtract
+from bind2gen.space.everyday import EVERYDAY_WORDS, NAMES_FILE, words_of
 from bind2gen.space.vocabulary import Vocabulary
-from bind2gen.studio import EVERYDAY_WORDS, Drawing, Limits, Progress, Slide, Studio, denoising
+from bind2gen.studio import Drawing, Limits, Progress, Slide, Studio, denoising
 from bind2gen.studio.animation import there_and_back
-from bind2gen.studio.words import NAMES_FILE, NearestWords, words_of
+from bind2gen.studio.words import NearestWords
 
 RATE = 16_000  # Hz
 WORDS = ("a", "bee", "cab", "dad")

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import nn
 
 from ...pipelines.unclip import ImageBindUnCLIPPipeline
+from ...space.everyday import EVERYDAY_WORDS
 from ...space.vocabulary import Vocabulary
-from ...studio.words import EVERYDAY_WORDS
 from ..data import AudioSet, ImageSet
 from ..recipe import JUDGED
 from ..typical import cut_outs

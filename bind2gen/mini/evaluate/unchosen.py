@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from ...preprocess.image import upright
+from ...space.everyday import EVERYDAY_WORDS
 from ...space.vocabulary import Vocabulary
-from ...studio.words import EVERYDAY_WORDS, NearestWords
+from ...studio.words import NearestWords
 from .labels import labels_of
 from .others import Judging
 from .sheets import word_sheet

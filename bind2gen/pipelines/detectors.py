@@ -1,0 +1,130 @@
+"""Detectors by file, folder or hub id, and behind any route from prompts to their class vectors."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..files.hub import is_hub_id
+from ..hosts.boxes.detic.detector import DeticDetector
+from ..hosts.boxes.owl import OwlDetector
+from ..hosts.boxes.rescoring import RescoringDetector, RescoringSettings
+from ..hosts.boxes.windows import GridProposer
+from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
+from ..space.class_map import ClassMap
+from ..space.everyday import EVERYDAY_WORDS
+from ..space.vocabulary import Vocabulary, read_names
+from .calibration import Calibration
+from .class_prompts import ClassPrompter
+from .detection import ImageBindDetectionPipeline
+
+if TYPE_CHECKING:
+    from ..hosts.boxes.detections import Detector
+    from ..space.adapter import EmbeddingAdapter
+
+PICKLES = (".pth", ".pt", ".pkl")  # released Detic checkpoints
+OWL_KINDS = ("owlvit", "owlv2")
+GRID = "grid"  # windows over the whole picture, for rescoring without any detector
+RESCORING_THRESHOLD = 0.4  # with encoders in whose folder none was measured
+
+Source = str | os.PathLike[str]
+
+
+def load_detector(source: Source, *, device: torch.device | str = "cpu") -> Any:
+    """A detector, or what proposes boxes.
+
+    Args:
+        source: a released Detic ``.pth``, the folder or hub id of a Detic or OWL detector, or ``"grid"``.
+
+    Raises:
+        HostError, CheckpointError: it cannot be loaded.
+    """
+    if source == GRID:
+        return GridProposer()
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() in PICKLES:
+        return DeticDetector.from_official(path, device=device)
+    if _model_type(source) in OWL_KINDS:
+        owl = OwlDetector.from_pretrained(source)
+        owl.model.to(device)
+        return owl
+    return DeticDetector.from_pretrained(source, device=device)
+
+
+def prompted_by_words(
+    detector: Detector, encoder: ImageBindModel, processor: ImageBindProcessor, vocabulary: Source,
+    *, adapter: EmbeddingAdapter | None = None,
+) -> ImageBindDetectionPipeline:  # fmt: skip
+    """A detector whose class vectors are known for many words: a prompt is the mean of those nearest to it.
+
+    Args:
+        vocabulary: class vectors of words (.npy, .npz); of a detector with a text tower also names, one a line.
+    """
+    own_text = getattr(detector, "embed_text", None)
+    if Path(vocabulary).suffix.lower() in (".npy", ".npz") or own_text is None:
+        words = Vocabulary.from_file(vocabulary)
+    else:
+        words = Vocabulary.from_texts(read_names(vocabulary), own_text, source=Path(vocabulary).name)
+    prompter = ClassPrompter(encoder, processor, route="words", vocabulary=words, adapter=adapter)
+    return ImageBindDetectionPipeline(detector, prompter)
+
+
+def prompted_by_map(
+    detector: Detector, encoder: ImageBindModel, processor: ImageBindProcessor, class_map: Source
+) -> ImageBindDetectionPipeline:
+    """A detector whose class vectors a learned map makes of embeddings.
+
+    Args:
+        class_map: folder that ``bind2gen fit-adapter`` wrote.
+    """
+    learned = ClassMap.from_pretrained(class_map)
+    return ImageBindDetectionPipeline(detector, ClassPrompter(encoder, processor, route="map", class_map=learned))
+
+
+def rescored(
+    detector: Any, encoder: ImageBindModel, processor: ImageBindProcessor,
+    *, adapter: EmbeddingAdapter | None = None, nothing: Vocabulary | None = None,
+    calibration: Calibration | None = None,
+) -> ImageBindDetectionPipeline:  # fmt: skip
+    """A detector whose boxes are cut out and scored anew by the encoder.
+
+    Args:
+        detector: or what proposes boxes.
+        nothing: embeddings of sounds that no thing makes, see ``ClassPrompter``.
+        calibration: what was measured of this encoder; default is a threshold of 0.4.
+    """
+    prompter = ClassPrompter(encoder, processor, route="rescoring", adapter=adapter, nothing=nothing)
+    # What a cut-out may be besides: as CLIP names pictures, by a softmax over many words with the learned scale.
+    background = prompter.class_embeddings(text=[f"a {word}" for word in EVERYDAY_WORDS]).embeds
+    scale = float(encoder.logit_scale("text").detach())
+    rescoring = RescoringDetector(
+        detector,
+        lambda crops: encoder.encode("image", processor(images=crops, device=encoder.device)["pixel_values"]),
+        embed_dim=encoder.config.embed_dim,
+        background=background,
+        settings=RescoringSettings(temperature=1 / scale),
+    )
+    return ImageBindDetectionPipeline(
+        rescoring, prompter, calibration=calibration or Calibration(threshold=RESCORING_THRESHOLD)
+    )
+
+
+def _model_type(source: Source) -> str:
+    """Of a folder's or hub id's config.json; empty where there is none."""
+    path = Path(source) / "config.json"
+    if is_hub_id(str(source)):
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = Path(hf_hub_download(str(source), "config.json"))
+        except Exception:  # noqa: BLE001  (the loader that comes next says what is missing)
+            return ""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
