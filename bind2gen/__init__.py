@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import auto_classes
+from .imagebind import auto_classes
 
 __version__ = "0.1.0"
 

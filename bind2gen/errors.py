@@ -1,9 +1,13 @@
-"""The exception tree. Every error that a user can cause derives from :class:`Bind2GenError`.
+"""The exception tree: every error that a user can cause derives from :class:`Bind2GenError`. And what was meant.
 
 Messages say what was wanted, what came and what to do. The command line prints them as one line.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class Bind2GenError(Exception):
@@ -52,3 +56,41 @@ class DependencyError(Bind2GenError, ImportError):
 
 class Bind2GenWarning(UserWarning):
     """Something was repaired or assumed (padding of a short sound, a silent sound); the result may be weak."""
+
+
+# ---- what was meant ----
+
+ALIKE = 0.8  # of difflib's ratio, 0..1: one letter more, less or swapped in a word of five
+SYNONYMS = {  # other words for names of ours, the best first
+    "sound": ("audio",), "sounds": ("audio",), "wav": ("audio",), "music": ("audio",), "speech": ("audio",),
+    "image": ("like",), "picture": ("image", "like"), "photo": ("image", "like"), "img": ("image", "like"),
+    "caption": ("text",), "words": ("text",), "sentence": ("text",), "prompt": ("text",),
+    "film": ("video",), "movie": ("video",), "infrared": ("thermal",), "motion": ("imu",),
+    "output": ("out",), "lr": ("learning-rate",), "confidence": ("threshold",), "score": ("threshold",),
+}  # fmt: skip
+
+
+def did_you_mean(name: str, known: Iterable[str], form: str = "{}") -> str:
+    """The end of a message, like ``; did you mean audio=?``; empty where nothing known is near.
+
+    Args:
+        name: unknown, like ``image_input``.
+        known: names that there are.
+        form: how they are written, like ``{}=``.
+    """
+    names = {one.lower(): one for one in known}
+    words = [word for word in re.split(r"[\W_]+", name.lower()) if word]
+    meant = [one for word in words for one in (word, word.removesuffix("s"), *SYNONYMS.get(word, ())) if one in names]
+    meant = meant or get_close_matches(name.lower().strip("-"), names, n=1)
+    return f"; did you mean {form.format(names[meant[0]])}?" if meant else ""
+
+
+def misspelt(text: str, known: Iterable[str]) -> str:
+    """The same for words as people write them, "a helicoptr", by spelling alone."""
+    names = {_bare(one): one for one in known}
+    close = get_close_matches(_bare(text), names, n=1, cutoff=ALIKE)
+    return f"; did you mean {names[close[0]]!r}?" if close and _bare(text) not in names else ""
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"^(a|an|the) ", "", text.strip().lower())

@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from ..errors import Bind2GenError
-from ..suggestions import did_you_mean
+from ..errors import Bind2GenError, did_you_mean
 from .reporting import one_line
 
 INPUT_MODALITIES = ("audio", "image", "text", "video", "depth", "thermal", "imu")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import Bind2GenError, InputError
-from .arguments import (  # fmt: skip
+from .arguments import (
     MAX_SEED,
     MAX_STEPS,
     UsageError,

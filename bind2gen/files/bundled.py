@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import Bind2GenError, UnreadableError
-from ..suggestions import did_you_mean
+from ..errors import Bind2GenError, UnreadableError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # A wheel carries adapters/ inside the package; an editable install and a checkout have it beside the package.

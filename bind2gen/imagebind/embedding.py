@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from ..errors import Bind2GenWarning, ModalityError
+from ..errors import Bind2GenWarning, ModalityError, did_you_mean
 from ..modality import MODALITIES
-from ..suggestions import did_you_mean
 from .model import ImageBindModel
 from .processor import ImageBindProcessor
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ..errors import Bind2GenWarning, HostError, InputError, ShapeError
+from ..errors import Bind2GenWarning, HostError, InputError, ShapeError, misspelt
 from ..imagebind.embedding import embed_inputs
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
@@ -26,7 +26,6 @@ from ..space.arithmetic import normalize
 from ..space.class_map import ClassMap
 from ..space.text_towers import EncoderText
 from ..space.vocabulary import TEMPERATURE, TOP_WORDS, Vocabulary, embed_names, mixture, nearest_words
-from ..suggestions import misspelt
 from .prompt_inputs import MixedPrompt, input_name, listed
 
 # map: a learned map; words: a blend of the detector's own vectors of the nearest words; rescoring: the encoder's own

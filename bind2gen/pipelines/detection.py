@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
 
-from ..errors import CheckpointError, HostError, InputError
+from ..errors import CheckpointError, HostError, InputError, did_you_mean
 from ..files.bundled import bundled_path
 from ..hosts.boxes.detections import Detections, Detector
 from ..hosts.boxes.detic.detector import DeticDetector
@@ -22,7 +22,6 @@ from ..preprocess.frames import frames_of
 from ..preprocess.image import upright
 from ..space.adapter import EmbeddingAdapter
 from ..space.vocabulary import Vocabulary
-from ..suggestions import did_you_mean
 from .calibration import SETTINGS, Calibration
 from .class_prompts import ClassPrompter, ClassPrompts
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import InputError
-from ..suggestions import did_you_mean
+from ..errors import InputError, did_you_mean
 
 RECIPES = Path(__file__).parent / "recipes"
 MAPS = "map_"  # recipes of that prefix are of closed-form maps: see map_recipe.py

@@ -8,7 +8,7 @@ from PIL import Image
 
 from bind2gen.mini.evaluate.likeness import Closeness, Variety
 from bind2gen.mini.evaluate.scores import GOALS, NOT_IN_MODEL, Row, Scores
-from bind2gen.mini.evaluate.sheets import (  # fmt: skip
+from bind2gen.mini.evaluate.sheets import (
     CELL,
     MARGIN,
     PICTURE,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bind2gen
+import bind2gen.imagebind.auto_classes
 
 PACKAGE = str(Path(bind2gen.__file__).parents[1])
 AUTO = "from transformers import AutoConfig, AutoModel, AutoProcessor"
@@ -36,6 +37,6 @@ def test_auto_classes_load_our_folders_in_any_order_of_imports(first, tiny_folde
 
 
 def test_a_module_of_ours_that_cannot_be_imported_does_not_break_transformers(monkeypatch, caplog):
-    monkeypatch.setitem(bind2gen.auto_classes.REGISTERED_BY, "a.module", "bind2gen.no_such_module")
-    bind2gen.auto_classes._register("a.module")
+    monkeypatch.setitem(bind2gen.imagebind.auto_classes.REGISTERED_BY, "a.module", "bind2gen.no_such_module")
+    bind2gen.imagebind.auto_classes._register("a.module")
     assert "no_such_module" in caplog.text
