@@ -1,6 +1,6 @@
-"""Makes the pictures in ``docs/`` anew: a screenshot of each tab, and sounds turning into pictures, as one that moves.
+"""Makes README's pictures anew: a screenshot of each tab, and sounds turning into pictures, as one that moves.
 
-    PYTHONPATH=. python tests/demos/make_pictures.py docs
+    PYTHONPATH=. python tests/demos/make_pictures.py demos/readme
 
 Needs the demos' extra, playwright and Chromium. To be run after the bundled model was trained anew.
 """

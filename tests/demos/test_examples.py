@@ -1,4 +1,4 @@
-"""The scripts in examples/ run as they are, and are as short as the README says."""
+"""The scripts in demos/examples/ run as they are, and are as short as the README says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "demos" / "examples"
 LONGEST = 14  # lines, "under fifteen"
 
 
