@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnreadableError
-from ..files.hub import check_hub, is_hub_id
+from ..files.hub import is_hub_id
 from ..modality import MODALITIES
 from .arguments import DTYPES, add_output
 from .files import check_out_folder
+from .loading import check_hub
 from .reporting import progress, quiet_models
 
 WRITES = ("config.json", "model.safetensors", "processor_config.json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..errors import Bind2GenError, DependencyError, InputError
 from .arguments import DEFAULT_MODEL, UsageError, above_zero, add_keep_going, add_output, share, whole
 from .detectors import check_choice
 from .files import PICTURE_SUFFIXES, check_out_file, check_out_folder, check_own
-from .inputs import FILMS, STDIN, Inputs, read_inputs
+from .inputs import FILMS, STDIN, Inputs, Search, read_inputs
 from .loading import choose_device
 from .reporting import quiet_models
 
@@ -86,25 +85,6 @@ def add_detector_choice(group: Any) -> None:
                        "compared with the prompt (default: words; the model's own detector needs none)")  # fmt: skip
     group.add_argument("--vocabulary", metavar="FILE", help="the detector's class vectors of many words, for words")
     group.add_argument("--class-map", metavar="DIR", help="what bind2gen fit-adapter wrote, for map")
-
-
-@dataclass
-class Search:
-    """What is to be searched, and for what; all of it there and readable.
-
-    Attributes:
-        pictures: to be searched; None where it is a film.
-        targets: where each picture goes with its boxes drawn in, or None.
-        prompts: modality -> inputs, each a prompt.
-        against: modality -> inputs that are not meant.
-        towers: of the encoder that these need.
-    """
-
-    pictures: Inputs | None
-    targets: list[Path | None]
-    prompts: dict[str, list[str]]
-    against: dict[str, list[str]]
-    towers: set[str] = field(default_factory=set)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HostError, UnreadableError
-from ..files.hub import check_hub, is_hub_id
+from ..files.hub import is_hub_id
 from .arguments import UsageError
 from .inputs import check_file
-from .loading import DETECTOR_PART, choose_dtype, choose_model, load_encoder
+from .loading import DETECTOR_PART, check_hub, choose_dtype, choose_model, load_encoder
 from .reporting import progress
 
 if TYPE_CHECKING:

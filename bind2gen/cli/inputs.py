@@ -188,3 +188,22 @@ def check_file(value: str, modality: str) -> None:
         raise UnreadableError(f"{value}: may not be read (permissions)")
     if path.is_file() and path.stat().st_size == 0:
         raise EmptyInputError(f"{value}: the file is empty (0 bytes)")
+
+
+@dataclass
+class Search:
+    """What is to be searched, and for what; all of it there and readable.
+
+    Attributes:
+        pictures: to be searched; None where it is a film.
+        targets: where each picture goes with its boxes drawn in, or None.
+        prompts: modality -> inputs, each a prompt.
+        against: modality -> inputs that are not meant.
+        towers: of the encoder that these need.
+    """
+
+    pictures: Inputs | None
+    targets: list[Path | None]
+    prompts: dict[str, list[str]]
+    against: dict[str, list[str]]
+    towers: set[str] = field(default_factory=set)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Bind2GenError, HostError
 from ..files.bundled import INDEX, bundled_names, bundled_path
-from ..files.hub import check_hub, is_hub_id
+from ..files.hub import is_hub_id, saved_file
 from .arguments import DEFAULT_MODEL, UsageError
 from .reporting import one_line, progress, quiet_hub, quiet_models
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..pipelines.unclip import ImageBindUnCLIPPipeline
 
 ENCODER_PART, PROCESSOR_PART, DETECTOR_PART = "imagebind", "processor", "detector"  # folders of a saved pipeline
-
+TELLING_FILES = (INDEX, "config.json", "model.safetensors", "imagebind_huge.pth")  # one is in any model
+TIMEOUT = 10.0  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,33 @@ def choose_model(model: str, imagebind: str | None, *, needs_pipeline: bool = Tr
         raise UsageError(f"--model {model} has no ImageBind encoder of its own: add --imagebind PATH_OR_ID")
     label = _label(source) if imagebind is None else f"{_label(source)} + {_label(imagebind)}"
     return ModelChoice(label, source, imagebind, whole)
+
+
+def check_hub(source: str, argument: str) -> None:
+    """Ask the hub once for a repository; its downloads retry for minutes where there is no network.
+
+    Raises:
+        HostError: there is no such repository, or the hub is out of reach and the cache holds nothing of it.
+    """
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cached = any(isinstance(try_to_load_from_cache(source, name), str) for name in TELLING_FILES)
+    offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else None
+    if not offline:
+        try:
+            with quiet_hub(quiet=True):
+                HfApi().repo_info(source, timeout=TIMEOUT)
+            return
+        except HfHubHTTPError as error:
+            if error.response is not None and error.response.status_code in (401, 403, 404):
+                advice = "mind the spelling; for a private or gated one log in with `hf auth login`"
+                raise HostError(f"{argument} {source}: the hub shows no such repository; {advice}") from error
+            offline = one_line(error)[:200]
+        except Exception as error:  # noqa: BLE001  (the hub's client raises those of its HTTP library, which changes)
+            offline = one_line(error)[:200] or type(error).__name__
+    if not cached:
+        raise HostError(f"{argument} {source}: the hub cannot be reached and the cache has none ({offline})")
 
 
 def choose_device(name: str) -> torch.device:
@@ -202,14 +230,10 @@ def _label(source: str) -> str:
 
 def _index(source: str) -> dict:
     """model_index.json of a folder or hub id."""
-    path = Path(source) / INDEX
-    if is_hub_id(source):
-        from huggingface_hub import hf_hub_download
-
-        with _one_reason(source), quiet_hub(quiet=True):
-            path = Path(hf_hub_download(source, INDEX))
-    if not path.is_file():
-        raise HostError(f"--model {source}: wanted a folder with {INDEX}, found none")
+    with quiet_hub(quiet=True):
+        path = saved_file(source, INDEX)
+    if path is None:
+        raise HostError(f"--model {source}: wanted a folder or hub id with {INDEX}, found none")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..hosts.boxes.detections import Detections
     from ..pipelines.class_prompts import ClassPrompts
     from ..pipelines.detection import ImageBindDetectionPipeline
-    from .detect import Search
+    from .inputs import Search
 
 ROWS = {"picture": "pictures", "frame": "frames", "window": "windows"}  # what the rows are of -> their name in JSON
 

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
+from .hub import is_hub_id
 
 SAFETENSORS_LENGTH_BYTES = 8  # a little-endian integer in front says how long the JSON header is
 SAFETENSORS_MAX_HEADER = 100_000_000  # bytes, the format's own limit
@@ -27,7 +28,6 @@ PICKLE_MAGIC = b"\x80"  # torch.save before version 1.6
 INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin", "imagebind_huge.pth")
 # Of from_pretrained.
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 Find = Callable[[str], Path | None]  # a file name to where it lies, None where there is none
 
@@ -91,7 +91,7 @@ def open_weights(source: str | os.PathLike[str]) -> Weights:
         return _open_folder(str(path), lambda name: path / name if (path / name).is_file() else None)
     if path.exists():
         return Weights(str(path), dict.fromkeys(open_tensors(path), path.name), lambda name: path)
-    if isinstance(source, str) and _is_hub_id(source):
+    if isinstance(source, str) and is_hub_id(source):
         return _open_folder(source, lambda name: _download(source, name))
     raise CheckpointError(f"{path}: no such file or folder; wanted imagebind_huge.pth, a folder or a hub id owner/name")
 
@@ -118,20 +118,6 @@ def weights_beside(source: str | os.PathLike[str], **options: Any) -> Weights | 
         return None
 
     return _open_folder(str(folder), find) if any(map(find, (*INDEX_NAMES, *FILE_NAMES[:2]))) else None
-
-
-def _is_hub_id(source: str) -> bool:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    owner, _, name = source.partition("/")
-    if not (owner and name) or owner[0] in ".~" or name.endswith((".pth", ".bin", ".safetensors")):
-        return False
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        return False
-    return True
 
 
 def _download(repository: str, name: str) -> Path | None:

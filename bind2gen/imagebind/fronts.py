@@ -10,6 +10,7 @@ import torch
 
 from ..errors import InputError
 from ..preprocess import audio, depth, image, imu, text, thermal, video
+from ..preprocess.audio_settings import FRAME_SHIFT
 from ..preprocess.imu_arrays import is_array_source
 from ..preprocess.settings import Settings
 from .config import TowerConfig
@@ -106,7 +107,7 @@ FRONTS: dict[str, Front] = {
         _sounds,
         lambda tower: {"num_mel_bins": tower.input_shape[1], "target_length": tower.input_shape[2]},
         # The longest clip in tenths of a second that the frames hold: 204 of them are 2.0 s.
-        lambda tower: {"clip_duration": tower.input_shape[2] // round(0.1 / audio.FRAME_SHIFT) / 10},
+        lambda tower: {"clip_duration": tower.input_shape[2] // round(0.1 / FRAME_SHIFT) / 10},
         threaded=True,
     ),
     "video": Front(

@@ -8,12 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 
 from ..errors import Bind2GenError, CheckpointError
 from ..files.bundled import INDEX
+from ..files.hub import saved_file
 from ..files.weights import open_weights
 from .checkpoint import load_official_checkpoint, official_layout
 from .config import HUGE, HUGE_TOWERS, ImageBindConfig
@@ -102,13 +101,3 @@ def _processor_places(place: str | os.PathLike[str]) -> Iterator[tuple[str | os.
 def _is_ours(source: str | os.PathLike[str]) -> bool:
     config = saved_file(source, CONFIG_FILE)
     return config is not None and ImageBindConfig.model_type in config.read_text(encoding="utf-8", errors="replace")
-
-
-def saved_file(source: str | os.PathLike[str], name: str) -> Path | None:
-    """A file of a local folder or of a hub repository; None where it is missing or out of reach."""
-    if Path(source).exists():
-        return Path(source) / name if (Path(source) / name).is_file() else None
-    try:
-        return Path(hf_hub_download(str(source), name))
-    except (HfHubHTTPError, HFValidationError, OSError):  # what is wrong with the source is said where it is loaded
-        return None

@@ -15,7 +15,8 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..errors import ModalityError, ShapeError
-from ..files.weights import HUB_OPTIONS, weights_beside
+from ..files.hub import HUB_OPTIONS
+from ..files.weights import weights_beside
 from ..modality import MODALITIES, clip_mask_key
 from ..modality import modality as find_modality
 from .agreement import build_on_meta, compare

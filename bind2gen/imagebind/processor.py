@@ -15,7 +15,7 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 from transformers.utils import cached_file
 
 from ..errors import Bind2GenError, Bind2GenWarning, EmptyInputError, InputError, ShapeError, UnreadableError
-from ..files.weights import HUB_OPTIONS
+from ..files.hub import HUB_OPTIONS
 from ..modality import MODALITIES, clip_mask_key
 from ..preprocess import audio, depth, image, imu, text, thermal, video
 from ..preprocess.settings import Settings

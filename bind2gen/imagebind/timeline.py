@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from ..errors import InputError, ModalityError
-from ..preprocess.audio import AudioSettings
+from ..preprocess.audio_settings import AudioSettings
 from ..preprocess.imu import ImuSettings
 from ..preprocess.imu_reading import Stated
 from ..preprocess.settings import Settings

@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 
 from ..preprocess import listening
-from ..preprocess.audio import AudioSettings, Waveform
+from ..preprocess.audio import Waveform
+from ..preprocess.audio_settings import FRAME_SHIFT, AudioSettings
 from ..preprocess.containers import opened_container
 from ..preprocess.depth import CONVENTIONS, DepthMap, DepthSettings, disparity_of
 from ..preprocess.frames import timeline, video_stream
 from ..preprocess.image import ImageSettings
 from ..preprocess.imu_recording import ImuRecording
 from ..preprocess.imu_settings import ImuSettings
-from ..preprocess.mel import FRAME_SHIFT, frame_samples
+from ..preprocess.mel import frame_samples
 from ..preprocess.settings import Settings
 from ..preprocess.sources import opened, source_name
 from ..preprocess.thermal import ThermalPicture, ThermalSettings

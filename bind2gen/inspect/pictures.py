@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ..preprocess.audio import AudioSettings, Waveform
+from ..preprocess.audio import Waveform
+from ..preprocess.audio_settings import FRAME_SHIFT, AudioSettings
 from ..preprocess.depth import DepthMap, DepthSettings
 from ..preprocess.image import ImageSettings
 from ..preprocess.imu_recording import ImuRecording
 from ..preprocess.imu_settings import ImuSettings
-from ..preprocess.mel import FRAME_SHIFT
 from ..preprocess.settings import Settings
 from ..preprocess.thermal import ThermalPicture, ThermalSettings
 from ..preprocess.video import VideoClips, VideoSettings

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..preprocess.audio import AudioSettings, log_mel
+from ..preprocess.audio import log_mel
+from ..preprocess.audio_settings import AudioSettings
 from ..train.augment import crop_sounds
 from .alter import TELEPHONE, altered, banded, with_noise
 from .recipe import JUDGED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..files.hub import is_hub_id
+from ..files.hub import saved_file
 from ..hosts.boxes.detic.detector import DeticDetector
 from ..hosts.boxes.owl import OwlDetector
 from ..hosts.boxes.rescoring import RescoringDetector, RescoringSettings
@@ -115,16 +115,9 @@ def rescored(
 
 
 def _model_type(source: Source) -> str:
-    """Of a folder's or hub id's config.json; empty where there is none."""
-    path = Path(source) / "config.json"
-    if is_hub_id(str(source)):
-        from huggingface_hub import hf_hub_download
-
-        try:
-            path = Path(hf_hub_download(str(source), "config.json"))
-        except Exception:  # noqa: BLE001  (the loader that comes next says what is missing)
-            return ""
+    """Of a folder's or hub id's config.json; empty where there is none; the loader says what is wrong."""
+    path = saved_file(source, "config.json")
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", ""))
+        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", "")) if path else ""
     except (OSError, ValueError, AttributeError):
         return ""

@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 
 from ..errors import Bind2GenError, CheckpointError, HostError
 from ..files.bundled import ADAPTER_PART, ENCODER_PART, INDEX
+from ..files.hub import saved_file
 from ..hosts.pictures import unclip
 from ..hosts.pictures.unclip_files import load_host
-from ..imagebind.loading import load_imagebind, load_processor, saved_file
+from ..imagebind.loading import load_imagebind, load_processor
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..space.adapter import EmbeddingAdapter

@@ -17,10 +17,9 @@ from ..errors import Bind2GenWarning, EmptyInputError, InputError, ModalityError
 from ..imagebind.embedding import embed_inputs
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
-from ..mini.synthesis import SAMPLE_RATE
 from ..modality import MODALITIES
 from ..space.vocabulary import Vocabulary
-from .null_sounds import null_sounds
+from .null_sounds import SAMPLE_RATE, null_sounds
 
 LEVELS = (1.0, 0.3, 0.1, 0.03, 0.01)  # of the sounds of nothing
 DURATIONS = tuple(0.5 * k for k in range(1, 12))  # s

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
 from ..errors import DependencyError, ShapeError
+from .audio_settings import FRAME_LENGTH, FRAME_SHIFT, AudioSettings
 from .sources import one_line
 
-if TYPE_CHECKING:
-    from .audio import AudioSettings
-
-FRAME_LENGTH = 0.025  # s
-FRAME_SHIFT = 0.010  # s
 LOG_FLOOR = torch.finfo(torch.float32).eps  # Kaldi takes the log of no less than this
 FRAMES_AT_ONCE = 1 << 16  # bounds memory: a frame takes about 10 kB while in work
 FRAMES_AT_ONCE_CPU = 600  # what the caches hold: more at once is several times as slow

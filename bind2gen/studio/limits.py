@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import Bind2GenError, Bind2GenWarning, EmptyInputError, InputError, TooLargeError, UnreadableError
-from ..preprocess.audio import AudioSettings
+from ..preprocess.audio_settings import AudioSettings
 from ..preprocess.image import ImageSettings
 from ..preprocess.imu import ImuSettings
 from ..preprocess.settings import Settings

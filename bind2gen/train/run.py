@@ -20,7 +20,8 @@ from ..imagebind.processor import ImageBindProcessor
 from ..space.adapter import EmbeddingAdapter
 from .align import train_modality
 from .loop import step_of
-from .pairs import PairSet, open_pairs
+from .open_pairs import open_pairs
+from .pairs import PairSet
 from .recipe import AugmentPart, Recipe
 from .starting import starting_model
 from .stream import Batches, PairDataset, sample_shapes

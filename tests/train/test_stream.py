@@ -14,7 +14,7 @@ from bind2gen.errors import Bind2GenWarning, UnreadableError
 from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
-from bind2gen.train.pairs import open_pairs
+from bind2gen.train.open_pairs import open_pairs
 from bind2gen.train.recipe import AugmentPart, DataPart, Recipe, SchedulePart
 from bind2gen.train.stream import Batches, PairDataset, sample_shapes
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ...errors import InputError
-from . import formats as formats
 from .checks import checked_boxes, checked_masks, checked_prompts, checked_size, checked_thresholds, checked_understood
-
-if TYPE_CHECKING:
-    import supervision
+from .formats import FormsMixin
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
+class Detections(FormsMixin):
     """Boxes in one picture, best first. Arrays are brought to the dtypes below and checked.
 
     Attributes:
@@ -126,80 +123,6 @@ class Detections:
             return ranked[:count]
         kept = [np.flatnonzero(ranked.prompts == prompt)[:count] for prompt in range(len(self.labels))]
         return ranked[np.sort(np.concatenate([np.zeros(0, np.int64), *kept]))]
-
-    # ---- other people's forms ----
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings for JSON, under the names of transformers' post-processing.
-
-        Keys: ``boxes`` (xyxy), ``scores``, ``labels`` (which prompt), ``text_labels`` (its name), ``prompts`` (all
-        names), ``image_size`` (width, height) and, where they are known, ``masks`` as COCO's run lengths and
-        ``understood``, the words of each prompt with their shares.
-        """
-        return formats.to_dict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Detections:
-        """Back from :meth:`to_dict`."""
-        return cls(**formats.fields_from_dict(values))
-
-    def to_coco(
-        self,
-        *,
-        image_id: int = 1,
-        category_ids: Sequence[int] | None = None,
-        first_id: int = 1,
-        compressed: bool = False,
-    ) -> list[dict[str, Any]]:
-        """COCO annotations: ``bbox`` as left, top, width, height; masks as run lengths.
-
-        Args:
-            category_ids: one a prompt; 1, 2, 3... where not given.
-            first_id: of the annotations.
-            compressed: write run lengths as COCO's short strings, not as lists.
-        """
-        return formats.to_coco(
-            self, image_id=image_id, category_ids=category_ids, first_id=first_id, compressed=compressed
-        )
-
-    @classmethod
-    def from_coco(
-        cls,
-        annotations: Iterable[Mapping[str, Any]],
-        *,
-        labels: Sequence[str],
-        image_size: tuple[int, int],
-        category_ids: Sequence[int] | None = None,
-    ) -> Detections:
-        """From COCO annotations of one picture; those without a score (ground truth) get 1.
-
-        Raises:
-            InputError: a category that is not among ``category_ids`` (1, 2, 3... where not given), masks as polygons,
-                or a mask of another size.
-        """
-        return cls(
-            **formats.fields_from_coco(annotations, labels=labels, image_size=image_size, category_ids=category_ids)
-        )
-
-    def to_supervision(self, *, track_ids: np.ndarray | None = None) -> supervision.Detections:
-        """As ``supervision.Detections``: ``class_id`` is the prompt's number, ``data["class_name"]`` its label.
-
-        Args:
-            track_ids: (N,) from :func:`bind2gen.hosts.boxes.tracking.track`.
-
-        Raises:
-            DependencyError: supervision is not installed.
-        """
-        return formats.to_supervision(self, track_ids=track_ids)
-
-    @classmethod
-    def from_supervision(
-        cls, found: supervision.Detections, *, image_size: tuple[int, int], labels: Sequence[str] | None = None
-    ) -> Detections:
-        """Back from supervision. Without ``labels`` they are read off ``data["class_name"]``, one for each different
-        number and name (merged findings may call several things by one number; those after the first get numbers
-        behind all others); boxes without a score get 1, boxes without a class are of prompt 0."""
-        return cls(**formats.fields_from_supervision(found, image_size=image_size, labels=labels))
 
 
 @dataclass(frozen=True, eq=False)

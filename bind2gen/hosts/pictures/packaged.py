@@ -9,11 +9,12 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from ...files.hub import DOWNLOAD_OPTIONS
+
 PACKAGE = "bind2gen"
 PIPELINE_FILE = "pipeline.py"
 # What a saved pipeline is made of; a repository may hold more, such as the weights in other formats.
 SAVED_FILES = ["*.json", "*.txt", "*.gz", "*.npz", "*.safetensors", PIPELINE_FILE]
-DOWNLOAD_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 
 
 class KnownClassMixin:

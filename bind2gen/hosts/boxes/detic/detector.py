@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torchvision.ops import clip_boxes_to_image, nms
 
 from ....errors import CheckpointError, HostError, InputError
+from ....files.hub import saved_file
 from ....files.weights import open_weights
 from ....preprocess.image import upright
 from ..checks import checked_thresholds
@@ -244,20 +245,15 @@ def _check_encoded(encoded: Any, model: DeticModel) -> None:
 
 
 def _read_config(source: str | os.PathLike[str]) -> DeticConfig:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    path = Path(source) / CONFIG_FILE
-    try:
-        if not Path(source).exists():
-            path = Path(hf_hub_download(str(source), CONFIG_FILE))
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    path = saved_file(source, CONFIG_FILE)
+    if path is None:
         raise CheckpointError(
-            f"{source}: no {CONFIG_FILE} there; wanted a folder or hub id that DeticDetector.save_pretrained wrote, "
-            "or DeticDetector.from_official for a released .pth"
-        ) from error
-    except ValueError as error:
+            f"{source}: no {CONFIG_FILE} there, or the hub cannot be reached; wanted a folder or hub id that "
+            "DeticDetector.save_pretrained wrote, or DeticDetector.from_official for a released .pth"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise CheckpointError(f"{source}: {CONFIG_FILE} is damaged: {error}") from error
     if not isinstance(values, dict) or values.pop("model_type", None) != MODEL_TYPE:
         raise CheckpointError(f"{source}: {CONFIG_FILE} is of another model, not of a DeticDetector")
