@@ -27,7 +27,7 @@ FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma")
 IN_FOLDERS = {  # what is taken of a folder; files that are named are read whatever they are called
     "audio": (*SOUNDS, *FILMS), "image": PICTURES, "video": FILMS,
-    "depth": (*PICTURES, ".exr", ".npy", ".npz"), "thermal": (*PICTURES, ".npy", ".npz"),
+    "depth": (*PICTURES, ".exr", ".npy", ".npz", ".csv"), "thermal": (*PICTURES, ".exr", ".npy", ".npz", ".csv"),
 }  # fmt: skip
 
 

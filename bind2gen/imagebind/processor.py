@@ -87,9 +87,9 @@ class ImageBindProcessor(ProcessorMixin):
 
         Args:
             text: strings.
-            image, images: paths, bytes, file objects, PIL images, arrays (H, W, 3), tensors (3, H, W); in RGB
-                order, one of OpenCV's goes in as ``picture[..., ::-1]``. Two names of one argument: bind2gen's and
-                transformers'.
+            image, images: paths, bytes, file objects, PIL images, arrays (H, W, 3), tensors (3, H, W), datasets'
+                ``{"bytes": ..., "path": ...}``; in RGB order, one of OpenCV's goes in as ``picture[..., ::-1]``. Two
+                names of one argument: bind2gen's and transformers'.
             audio: paths, bytes, file objects, ``(array, rate)``, arrays or tensors (see ``sampling_rate``).
             video: paths, bytes, file objects, ``(frames, frames per second)``.
             depth: 16-bit or float pictures, arrays in metres; or what ``preprocess.depth.load`` gives, where

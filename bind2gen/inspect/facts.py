@@ -12,17 +12,15 @@ from PIL import Image
 from ..preprocess import listening
 from ..preprocess.audio import Waveform
 from ..preprocess.audio_settings import FRAME_SHIFT, AudioSettings
-from ..preprocess.containers import opened_container
 from ..preprocess.depth import CONVENTIONS, DepthMap, DepthSettings, disparity_of
-from ..preprocess.frames import timeline, video_stream
+from ..preprocess.films import opened_film
 from ..preprocess.image import ImageSettings
 from ..preprocess.imu_recording import ImuRecording
 from ..preprocess.imu_settings import ImuSettings
 from ..preprocess.mel import frame_samples
 from ..preprocess.settings import Settings
-from ..preprocess.sources import opened, source_name
+from ..preprocess.sources import opened
 from ..preprocess.thermal import ThermalPicture, ThermalSettings
-from ..preprocess.video import WANTED as A_VIDEO
 from ..preprocess.video import VideoClips, VideoSettings
 
 FEW = 8  # windows or gaps that are listed one by one
@@ -110,10 +108,8 @@ def _image(raw: Image.Image | torch.Tensor, settings: ImageSettings, source: Any
 
 
 def _video(raw: VideoClips, settings: VideoSettings, source: Any) -> list[Fact]:
-    name = source_name(source)
-    with opened(source, A_VIDEO) as file, opened_container(file, name, A_VIDEO) as container:
-        stream, sound = video_stream(container, name), bool(container.streams.audio)
-        line, codec = timeline(container, stream, name), stream.codec_context.name
+    with opened_film(source) as film:
+        line, codec, sound = film.line, film.codec, film.has_sound
     height, width = raw.frames.shape[-2:]
     note = "with sound, which is not used here (inspect it as audio)" if sound else "none"
     return [

@@ -18,7 +18,7 @@ from ..hosts.boxes.detic.detector import DeticDetector
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..imagebind.timeline import embed_timeline
-from ..preprocess.frames import frames_of
+from ..preprocess.films import frames_of
 from ..preprocess.image import upright
 from ..space.adapter import EmbeddingAdapter
 from ..space.vocabulary import Vocabulary

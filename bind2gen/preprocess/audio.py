@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +16,7 @@ from .audio_settings import AudioSettings
 from .mel import frame_samples, log_mel, log_mel_clips
 from .resampling import resample
 from .sound_files import read_waveform
+from .sources import undecoded
 from .waveform import Waveform, waveform_from_array
 
 __all__ = [
@@ -33,7 +34,8 @@ def load(source: Any, *, sampling_rate: float | None = None, settings: AudioSett
         source: a path, bytes or file object of anything that libsndfile (wav, flac, ogg, opus, mp3, aiff) or FFmpeg
             (m4a, mp4, aac, webm ...) reads; an array or tensor, (samples,), (channels, samples) or
             (samples, channels), float in -1..1 or uint8/int16/int32; ``(array, rate)`` or ``(rate, array)``;
-            ``{"array": ..., "sampling_rate": ...}``; or a :class:`Waveform`.
+            ``{"array": ..., "sampling_rate": ...}`` or ``{"bytes": ..., "path": ...}`` of datasets; or a
+            :class:`Waveform`.
         sampling_rate: Hz, of arrays that come without; files state their own.
         settings: only ``max_seconds`` is used here.
 
@@ -42,6 +44,8 @@ def load(source: Any, *, sampling_rate: float | None = None, settings: AudioSett
     """
     if isinstance(source, Waveform):
         return source
+    if isinstance(source, Mapping) and source.get("array") is None and {"bytes", "path"} & source.keys():
+        source = undecoded(source)
     waveform = waveform_from_array(source, sampling_rate) or read_waveform(source, settings.max_seconds)
     if waveform.seconds > settings.max_seconds:
         raise TooLargeError(

@@ -110,8 +110,8 @@ def load(
     """Read a depth map.
 
     Args:
-        source: a path, bytes or file object (16-bit PNG, PGM or TIFF, float TIFF or PFM, EXR, NPY, NPZ), a PIL image,
-            an array (H, W) or a tensor (H, W) or (1, H, W). 0 and NaN mean that nothing was measured, infinity
+        source: a path, bytes or file object (16-bit PNG, PGM or TIFF, float TIFF or PFM, EXR, NPY, NPZ, CSV), a PIL
+            image, an array (H, W) or a tensor (H, W) or (1, H, W). 0 and NaN mean that nothing was measured, infinity
             that all is beyond reach. A :class:`DepthMap` passes.
         settings: what is not given below; arguments on the camera (sensor, fx, fov, baseline) replace all four.
         encoding: ``"depth"``; ``"sun_rgbd"`` undoes that data set's rotation of bits; ``"relative_inverse"`` takes

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ..errors import EmptyInputError, InputError, UnreadableError
-from .containers import opened_container, other_tracks
-from .sources import opened, source_name
+from ..errors import EmptyInputError, UnreadableError
+from .containers import other_tracks
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -55,7 +52,8 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
 def timeline(container: InputContainer, stream: VideoStream, name: str) -> Timeline:
     """Read the length from the header, or where the header does not say, count packets without decoding.
 
-    Counting leaves the container at its end: open it anew to decode.
+    That, and the look at the last packet of a film that does not start at 0, leave the container at its end: open it
+    anew to decode.
 
     Raises:
         EmptyInputError: there are no frames.
@@ -67,11 +65,13 @@ def timeline(container: InputContainer, stream: VideoStream, name: str) -> Timel
     if not rate:
         raise UnreadableError(f"{name}: the video states no frame rate; convert it, e.g. to mp4")
     start = float((stream.start_time or 0) * stream.time_base)
-    count = stream.frames
-    if not count and stream.duration:
-        count = round(stream.duration * stream.time_base * rate)
-    if not count and container.duration:
-        count = round(Fraction(container.duration, av.time_base) * rate)
+    count, length = stream.frames, Fraction(0)
+    if stream.duration:
+        length = stream.duration * stream.time_base
+    elif container.duration:
+        length = Fraction(container.duration, av.time_base)
+    if not count and length:
+        count = round(_from_start(container, stream, length) * rate)
     if not count:
         count = sum(packet.size > 0 for packet in container.demux(stream))
     if count <= 0:
@@ -79,16 +79,41 @@ def timeline(container: InputContainer, stream: VideoStream, name: str) -> Timel
     return Timeline(int(count), float(rate), start)
 
 
+def _from_start(container: InputContainer, stream: VideoStream, length: Fraction) -> Fraction:
+    """Seconds from the first frame to the end, of a header's ``length``.
+
+    Recorders and cuts start at any time. What is stated then is the length in some formats (MPEG-TS) and the time of
+    the end in others (FFmpeg's Matroska, NUT, ASF); both occur in Matroska. The last packet tells which.
+    """
+    import av
+
+    start = (stream.start_time or 0) * stream.time_base
+    if not 0 < start < length:
+        return length
+    try:
+        container.seek(int((start + length) / stream.time_base), stream=stream, backward=True)
+        times = [p.pts + (p.duration or 0) for p in container.demux(stream) if p.pts is not None]
+    except av.FFmpegError:  # a format that cannot seek
+        return length
+    if not times:
+        return length
+    end = max(times) * stream.time_base - start
+    return min(length - start, length, key=lambda seconds: abs(seconds - end))
+
+
 class FrameReader:
     """Goes forward through a video and gives the frame shown at each time asked for.
 
     Attributes:
         decoded: frames decoded so far, the measure of cost.
+        height, width: pixels, as stored.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, line: Timeline) -> None:
         self.container, self.stream, self.line = container, stream, line
         stream.thread_type = "AUTO"
+        self.height, self.width = stream.codec_context.height, stream.codec_context.width
+        self.codec, self.has_sound = stream.codec_context.name, bool(container.streams.audio)
         self.decoded = 0
         self._seekable = True
         self._rewind()
@@ -158,25 +183,3 @@ def _upright(frame: VideoFrame) -> torch.Tensor:
     pixels = frame.to_ndarray(format="rgb24")  # (H, W, 3)
     pixels = np.rot90(pixels, TURNS.get(round(frame.rotation) % 360, 0))
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-
-
-def frames_of(source: Any, every: float) -> Iterator[tuple[float, np.ndarray]]:
-    """A frame each ``every`` seconds, while the file is being read: its time in seconds and (H, W, 3) uint8, upright.
-
-    Raises:
-        InputError: ``every`` is no time.
-        UnreadableError, EmptyInputError: naming the file.
-    """
-    if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < math.inf:
-        raise InputError(f"every: wanted seconds above zero, got {every!r}")
-    name, wanted = source_name(source), "a video"
-    with opened(source, wanted) as file:
-        with opened_container(file, name, wanted) as container:
-            stream = video_stream(container, name)
-            line = timeline(container, stream, name)  # which may leave the container at its end
-        with opened_container(file, name, wanted) as container:
-            reader = FrameReader(container, video_stream(container, name), line)
-            step = max(1, round(every * line.rate))
-            for index in range(0, line.count, step):
-                pixels, _ = reader.at(index)
-                yield index / line.rate, np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())

@@ -11,8 +11,10 @@ from PIL import Image, ImageOps
 
 from ..errors import EmptyInputError, InputError, ShapeError, TooLargeError, UnreadableError
 from .array_files import ARRAY_MAGICS, EXR_MAGIC, read_exr, read_numpy
+from .cut_off import loaded
 from .image import MAX_PIXELS
-from .sources import is_file_source, one_line, opened, source_name
+from .number_tables import read_numbers
+from .sources import is_file_source, one_line, opened, source_name, undecoded
 
 SIXTEEN_BIT = 65_535
 
@@ -21,8 +23,8 @@ def read_values(source: Any, wanted: str) -> tuple[np.ndarray, str, torch.device
     """Stored values of a picture in their own dtype, nothing scaled.
 
     Args:
-        source: a path, bytes or file object of what Pillow reads, NPY, NPZ or EXR; a PIL image; an array; a tensor,
-            whose channels come first.
+        source: a path, bytes or file object of what Pillow reads, NPY, NPZ, EXR or a table of numbers as text (CSV);
+            a PIL image; an array; a tensor, whose channels come first; a dict of datasets with bytes or path.
         wanted: what it should be, for messages.
 
     Returns:
@@ -31,6 +33,7 @@ def read_values(source: Any, wanted: str) -> tuple[np.ndarray, str, torch.device
     Raises:
         UnreadableError, EmptyInputError, ShapeError, TooLargeError: all name the source.
     """
+    source = undecoded(source)
     name = source_name(getattr(source, "filename", None) or source)
     cpu = torch.device("cpu")
     if isinstance(source, torch.Tensor):
@@ -93,6 +96,9 @@ def _from_file(file: IO[bytes], name: str, wanted: str) -> np.ndarray:
         except Image.DecompressionBombError:
             raise TooLargeError(f"{name}: {wanted} so large is refused; the limit is {MAX_PIXELS} pixels") from None
         except Image.UnidentifiedImageError:
+            file.seek(0)
+            if (numbers := read_numbers(file, name, wanted, limit=MAX_PIXELS)) is not None:
+                return numbers
             raise UnreadableError(f"{name}: wanted {wanted}, its format is not known") from None
         except Exception as error:  # Pillow's decoders raise nearly anything on broken files
             raise UnreadableError(f"{name}: wanted {wanted}, cannot decode it ({one_line(error)})") from None
@@ -102,8 +108,9 @@ def _from_pillow(image: Image.Image, name: str, wanted: str) -> np.ndarray:
     """Decode, upright: (H, W) uint8, uint16, int32 or float32, or (H, W, 3) uint8 where it has colours."""
     _check_extent(image.height, image.width, name, wanted)
     try:
-        image.load()
-        image = ImageOps.exif_transpose(image)
+        image = ImageOps.exif_transpose(loaded(image, name, wanted))
+    except InputError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:
         raise UnreadableError(f"{name}: wanted {wanted}, cannot decode it ({one_line(error)})") from None
     if image.mode.startswith("I"):

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageOps
 
 from ..errors import EmptyInputError, InputError, NonFiniteError, ShapeError, TooLargeError, UnreadableError
+from .cut_off import loaded
 from .settings import Settings
-from .sources import is_file_source, one_line, opened, source_name
+from .sources import is_file_source, one_line, opened, source_name, undecoded
 
 SIZE = 224  # pixels
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of RGB in 0..1
@@ -53,7 +54,8 @@ def load(source: Any, *, settings: ImageSettings = ImageSettings()) -> Image.Ima
 
     Args:
         source: a path, bytes, file object or PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a tensor
-            (3, H, W) or (1, H, W). Arrays and tensors are uint8, or float in 0..1 (arrays also uint16).
+            (3, H, W) or (1, H, W); or datasets' ``{"bytes": ..., "path": ...}``. Arrays and tensors are uint8, or
+            float in 0..1 (arrays also uint16).
         settings: for the limit on size, before and after resizing.
 
     Returns:
@@ -62,6 +64,7 @@ def load(source: Any, *, settings: ImageSettings = ImageSettings()) -> Image.Ima
     Raises:
         UnreadableError, EmptyInputError, NonFiniteError, ShapeError, TooLargeError, InputError: all name the source.
     """
+    source = undecoded(source)
     if isinstance(source, Image.Image):
         name = source_name(getattr(source, "filename", None) or source)
         return _decoded(source, name, settings)
@@ -168,19 +171,24 @@ def _decoded(image: Image.Image, name: str, settings: ImageSettings) -> Image.Im
     """Decode to upright RGB on white."""
     _check_size(*image.size, name, settings)
     try:
-        image.load()
+        image = loaded(image, name, WANTED)
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I") or image.mode == "F":
             return _from_deep_grey(np.asarray(image, dtype=np.float32), image.mode, name)
-        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return on_white(image)
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise UnreadableError(f"{name}: wanted {WANTED}, cannot decode it ({one_line(error)})") from None
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB, transparency laid on white."""
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_deep_grey(values: np.ndarray, mode: str, name: str) -> Image.Image:

@@ -13,8 +13,8 @@ import torch
 
 from ..errors import EmptyInputError, TooLargeError
 from . import audio, imu, listening, video
-from .containers import opened_container
-from .frames import FrameReader, Timeline, timeline, video_stream
+from .films import opened_film
+from .frames import Timeline
 from .imu_arrays import is_numpy_file
 from .imu_files import open_table
 from .imu_grid import GridStream
@@ -22,7 +22,7 @@ from .imu_reading import Stated, columns_of, motion_blocks, understand, with_gap
 from .mel import frame_samples
 from .resampling import StreamResampler, padded_end
 from .sound_files import sound_blocks
-from .sources import is_file_source, opened, source_name
+from .sources import is_file_source, source_name
 
 BLOCK = 1 << 16  # samples taken at a time of what is in memory already
 
@@ -117,26 +117,22 @@ def video_windows(source: Any, settings: video.VideoSettings, batch_size: int, *
 
 
 def _clips(source: Any, settings: video.VideoSettings, hop: float) -> Iterator[tuple[float, float, video.VideoClips]]:
-    name = source_name(source)
-    with opened(source, video.WANTED) as file:
-        with opened_container(file, name, video.WANTED) as container:
-            line = timeline(container, video_stream(container, name), name)
+    with opened_film(source) as film:
+        line = film.line
         last = max(line.seconds - settings.clip_duration, 0.0)
         starts = [*(i * hop for i in range(math.ceil(last / hop))), last]
         windows = [_frame_numbers(start, line, settings) for start in starts]
         # Windows overlap but the reader only goes forward: frames are read in order and held while they are needed.
         ahead = deque(sorted({number for window in windows for number in window}))
         held: dict[int, torch.Tensor] = {}
-        with opened_container(file, name, video.WANTED) as container:
-            reader = FrameReader(container, video_stream(container, name), line)
-            for start, window in zip(starts, windows, strict=True):
-                held = {number: frame for number, frame in held.items() if number >= window[0]}
-                while ahead and ahead[0] <= window[-1]:
-                    number = ahead.popleft()
-                    held[number] = reader.at(number)[0]
-                clip = torch.stack([held[number] for number in window])[None]
-                end = min(start + settings.clip_duration, line.seconds)
-                yield start, end, video.VideoClips(clip, torch.tensor([[start, end]]), name)
+        for start, window in zip(starts, windows, strict=True):
+            held = {number: frame for number, frame in held.items() if number >= window[0]}
+            while ahead and ahead[0] <= window[-1]:
+                number = ahead.popleft()
+                held[number] = film.at(number)[0]
+            clip = torch.stack([held[number] for number in window])[None]
+            end = min(start + settings.clip_duration, line.seconds)
+            yield start, end, video.VideoClips(clip, torch.tensor([[start, end]]), source_name(source))
 
 
 def _frame_numbers(start: float, line: Timeline, settings: video.VideoSettings) -> list[int]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import EmptyInputError, ShapeError, UnreadableError
+from ..errors import EmptyInputError, InputError, ShapeError, UnreadableError
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
@@ -17,6 +17,39 @@ FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 def is_file_source(source: Any) -> bool:
     """Whether ``source`` is a path, bytes or a file object, and not an array, a picture or a list."""
     return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read")
+
+
+def undecoded(source: Any) -> Any:
+    """The file in datasets' ``{"bytes": ..., "path": ...}`` (a feature with ``decode=False``); anything else as it is.
+
+    Raises:
+        InputError: a dict with neither.
+    """
+    if not isinstance(source, Mapping):
+        return source
+    content, path = source.get("bytes"), source.get("path")
+    if content is None and path is None:
+        raise InputError(f"dict: wanted bytes or path in it, got {', '.join(map(str, source)) or 'no keys'}")
+    if content is None:
+        return path
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise InputError(f"dict: wanted bytes as bytes, got {type(content).__name__}")
+    file = io.BytesIO(content)
+    file.name = str(path or "bytes")  # for messages
+    return file
+
+
+def kept(source: Any) -> Any:
+    """What can be opened twice: the content of a pipe with its name, anything else as it is."""
+    try:
+        if hasattr(source, "read"):
+            once, content = not source.seekable(), source.read
+        else:
+            once = isinstance(source, str | os.PathLike) and Path(source).is_fifo()
+            content = Path(source).read_bytes if once else None
+        return undecoded({"bytes": content(), "path": source_name(source)}) if once else source
+    except (OSError, ValueError, AttributeError, TypeError):  # what is wrong is said where it is opened
+        return source
 
 
 def source_name(source: Any) -> str:

@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from ..errors import Bind2GenWarning, EmptyInputError, InputError, NonFiniteError, ShapeError
 from .grey import middle_square, new_size, read_values
 from .palettes import PALETTES, Palette, best_palette
+from .radiometric import taken_of
 from .settings import Settings
+from .sources import kept, undecoded
 
 SIZE = 224  # pixels
 WANTED = "an infrared picture"
@@ -85,9 +87,11 @@ def load(
     """Read an infrared picture.
 
     Args:
-        source: a path, bytes or file object of what Pillow reads (16 bits kept), NPY or EXR; a PIL image; an array
-            (H, W) or (H, W, 3), or a tensor (H, W), (1, H, W) or (3, H, W): 8 or 16 bits, or floats (0..1 as grey;
-            anything else as temperatures in any unit). A :class:`ThermalPicture` passes through.
+        source: a path, bytes or file object of what Pillow reads (16 bits kept), NPY, EXR or CSV; a PIL image; an
+            array (H, W) or (H, W, 3), or a tensor (H, W), (1, H, W) or (3, H, W): 8, 16 or 32 bits, or floats (0..1 as
+            grey; anything else as temperatures in any unit). Of a radiometric JPEG of FLIR's the temperatures in it
+            are taken (this needs ``bind2gen[flir]``), of DJI's, and where ``encoding`` names the colours or
+            ``"grey"``, the preview. A :class:`ThermalPicture` passes through.
         settings: for the window of radiometric pictures, the polarity of grey ones, and the encoding.
         encoding: ``"grey"``, ``"radiometric"`` (windowed) or a palette of false colours; ``"auto"`` finds out.
         box: (x0, y0, x1, y1) in pixels of the source, to cut a person out as the paper does on LLVIP. The window of a
@@ -95,23 +99,26 @@ def load(
 
     Raises:
         UnreadableError, EmptyInputError, ShapeError, NonFiniteError, TooLargeError, InputError: all name the source.
+        DependencyError: a FLIR JPEG without flyr.
     """
     if isinstance(source, ThermalPicture):
         return source if box is None else _cropped(source, box, "picture")
     encoding = settings.encoding if encoding is None else encoding
     if encoding not in ENCODINGS:
         raise InputError(f"encoding: wanted one of {', '.join(ENCODINGS)}, got {encoding!r}")
+    source, encoding, taken = taken_of(kept(undecoded(source)), encoding, WANTED)
     stored, name, device = read_values(source, WANTED)
     new_size(*stored.shape[:2], settings.size, name, WANTED)
-    if stored.dtype.name not in ("uint8", "uint16") and stored.dtype.kind != "f":
-        raise ShapeError(f"{name}: wanted pixels as uint8, uint16 or floats, got dtype {stored.dtype}")
-    if stored.dtype.kind == "f":
+    if stored.dtype.name not in ("uint8", "uint16", "int32") and stored.dtype.kind != "f":
+        raise ShapeError(f"{name}: wanted pixels as uint8, uint16, int32 or floats, got dtype {stored.dtype}")
+    if stored.dtype.kind == "f" or stored.dtype == np.int32:
         with np.errstate(over="ignore"):
             stored = stored.astype(np.float32)
     if not np.isfinite(stored).all():
         raise NonFiniteError(f"{name}: the picture holds NaN or infinite values")
     picture = _understood(stored, encoding, settings, name)
-    picture = replace(picture, values=picture.values.to(device))
+    note = f"{taken}: {picture.note}" if taken else picture.note
+    picture = replace(picture, values=picture.values.to(device), note=note)
     return picture if box is None else _cropped(picture, box, name)
 
 

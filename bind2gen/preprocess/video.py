@@ -18,18 +18,17 @@ import torch.nn.functional as F
 
 from ..errors import Bind2GenWarning, EmptyInputError, InputError, ShapeError, TooLargeError
 from . import audio
-from .containers import opened_container
-from .frames import FrameReader, Timeline, timeline, video_stream
+from .films import opened_film
+from .frames import Timeline
 from .image import CLIP_MEAN, CLIP_STD, MAX_PIXELS, SIZE, checked_floats, normalize
 from .settings import Settings
-from .sources import is_file_source, opened, source_name
+from .sources import is_file_source, source_name, undecoded
 
 CLIP_DURATION = 2.0  # s
 NUM_CLIPS = 5
 NUM_FRAMES = 2  # of each clip, the first and the last
 NUM_CROPS = 3
 MISSING_END = 1.0  # s; a stream that ends this much before its header says is reported
-WANTED = "a video"
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,9 @@ def load(source: Any, *, settings: VideoSettings = VideoSettings()) -> VideoClip
     """Read the frames that the settings ask for, by seeking; the rest of the file is not decoded.
 
     Args:
-        source: a path, bytes or file object of anything FFmpeg reads; or ``(frames, rate)`` with an array
-            (T, H, W, 3) or a tensor (T, 3, H, W), uint8 or float in 0..1, and its frames per second.
+        source: a path, bytes or file object of anything FFmpeg reads, or of an animated WebP (also as datasets'
+            ``{"bytes": ..., "path": ...}``); or ``(frames, rate)`` with an array (T, H, W, 3) or a tensor
+            (T, 3, H, W), uint8 or float in 0..1, and its frames per second.
         settings: clips and frames.
 
     Raises:
@@ -95,6 +95,7 @@ def load(source: Any, *, settings: VideoSettings = VideoSettings()) -> VideoClip
     """
     if isinstance(source, VideoClips):
         return source
+    source = undecoded(source)
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray | torch.Tensor):
         return _from_array(source[0], source[1], settings)
     if isinstance(source, np.ndarray | torch.Tensor):
@@ -174,22 +175,18 @@ def _short_side(height: int, width: int, size: int) -> tuple[int, int]:
 
 def _from_file(source: Any, settings: VideoSettings) -> VideoClips:
     name = source_name(source)
-    with opened(source, WANTED) as file:
-        with opened_container(file, name, WANTED) as container:
-            stream = video_stream(container, name)
-            _check_size(stream.codec_context.height, stream.codec_context.width, name, settings)
-            line = timeline(container, stream, name)
+    with opened_film(source) as film:
+        _check_size(film.height, film.width, name, settings)
+        line = film.line
         clips = clip_indices(line.count, line.rate, settings)
-        with opened_container(file, name, WANTED) as container:
-            reader = FrameReader(container, video_stream(container, name), line)
-            found = {index: reader.at(index) for index in sorted({index for clip in clips for index in clip})}
+        found = {index: film.at(index) for index in sorted({index for clip in clips for index in clip})}
     last_wanted, last_found = max(found) / line.rate, found[max(found)][1]
     if last_wanted - last_found > MISSING_END:
         _warn(f"{name}: the video ends at {last_found:.1f} s, its header says {line.seconds:.1f} s; it may be cut off")
     _warn_if_short(line, name, settings)
     frames = torch.stack([torch.stack([found[index][0] for index in clip]) for clip in clips])
     times = torch.tensor([[found[clip[0]][1], found[clip[-1]][1]] for clip in clips])
-    return VideoClips(frames, times, name, reader.decoded)
+    return VideoClips(frames, times, name, film.decoded)
 
 
 def _from_array(array: np.ndarray | torch.Tensor, rate: Any, settings: VideoSettings) -> VideoClips:

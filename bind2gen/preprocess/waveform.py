@@ -51,7 +51,7 @@ def waveform_from_array(source: Any, sampling_rate: float | None) -> Waveform | 
     if isinstance(source, Mapping):
         if source.get("array") is None:
             keys = ", ".join(map(str, source)) or "none"
-            raise InputError(f"dict: wanted the keys array and sampling_rate, got {keys}")
+            raise InputError(f"dict: wanted the keys array and sampling_rate, or bytes or path, got {keys}")
         array, rate = source["array"], source.get("sampling_rate", sampling_rate)
     elif isinstance(source, tuple) and len(source) == 2:
         array, rate = source if _is_array(source[0]) else source[::-1]

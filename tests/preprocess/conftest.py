@@ -55,19 +55,21 @@ def frame_number() -> Callable[..., int]:
 
 @pytest.fixture(scope="session")
 def write_video() -> Callable[..., Path]:
-    """``write_video(path, count, rate, codec=, gop=, sound=)``: numbered frames, and (waveform, rate) as sound."""
+    """``write_video(path, count, rate, codec=, gop=, sound=, start=)``: numbered frames; sound is (waveform, rate)."""
 
     def write(path: Path, count: int, rate: Fraction | int = 25, *, codec: str = "libx264", gop: int = 12,
-              sound: tuple[np.ndarray, int] | None = None, kind: str | None = None) -> Path:  # fmt: skip
+              sound: tuple[np.ndarray, int] | None = None, kind: str | None = None,
+              start: int = 0) -> Path:  # fmt: skip
         with av.open(str(path), "w", format=kind) as container:
             video = container.add_stream(codec, rate=rate)
             video.width, video.height, video.pix_fmt, video.gop_size = BITS * BLOCK, 32, "yuv420p", gop
             if codec == "libx264":
                 video.options = {"preset": "ultrafast"}
             if sound is not None:
-                add_sound(container, *sound, codec="aac")
+                add_sound(container, *sound, codec="aac", start=start)
             for number in range(count):
                 frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+                frame.pts, frame.time_base = number + round(start * rate), 1 / Fraction(rate)
                 container.mux(video.encode(frame))
             container.mux(video.encode())
         return path
@@ -75,10 +77,10 @@ def write_video() -> Callable[..., Path]:
     return write
 
 
-def add_sound(container, waveform: np.ndarray, rate: int, codec: str) -> None:
+def add_sound(container, waveform: np.ndarray, rate: int, codec: str, start: int = 0) -> None:
     stream = container.add_stream(codec, rate=rate, layout="mono")
     frame = av.AudioFrame.from_ndarray(waveform[None].astype(np.float32), format="fltp", layout="mono")
-    frame.sample_rate = rate
+    frame.sample_rate, frame.pts, frame.time_base = rate, start * rate, Fraction(1, rate)
     fitting = av.AudioResampler(format=stream.format.name, layout="mono", rate=rate)
     for part in [*fitting.resample(frame), *fitting.resample(None)]:
         container.mux(stream.encode(part))

@@ -10,7 +10,7 @@ import torch
 
 from bind2gen.errors import UnreadableError
 from bind2gen.preprocess import audio, video
-from bind2gen.preprocess.sources import one_line, opened, source_name
+from bind2gen.preprocess.sources import kept, one_line, opened, source_name
 
 
 class Pipe(io.RawIOBase):
@@ -68,3 +68,15 @@ def test_names_for_messages(tmp_path):
 def test_impossible_paths_are_refused(name):
     with pytest.raises(UnreadableError), opened(name, "a sound file"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes there")
+def test_what_a_pipe_gives_is_kept_with_its_name(tmp_path):
+    path = tmp_path / "pipe.jpg"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(b"abc",), daemon=True)
+    writer.start()
+    found = kept(path)
+    assert (found.read(), source_name(found)) == (b"abc", str(path))
+    assert kept(Pipe(b"abc")).read() == b"abc" and kept(b"abc") == b"abc" and kept(tmp_path) == tmp_path
+    writer.join()

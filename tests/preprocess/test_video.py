@@ -10,7 +10,7 @@ import torch
 from av.stream import Disposition
 
 from bind2gen.errors import Bind2GenWarning, InputError, UnreadableError
-from bind2gen.preprocess import video
+from bind2gen.preprocess import films, video
 from bind2gen.preprocess.audio import AudioSettings
 from bind2gen.preprocess.video import VideoSettings
 
@@ -61,13 +61,13 @@ def test_a_long_video_is_neither_held_nor_decoded_whole(tmp_path, write_video, f
     path = write_video(tmp_path / "long.mp4", 3000, 25, gop=25)
     alive = []
 
-    class Counting(video.FrameReader):
+    class Counting(films.FrameReader):
         def at(self, index):
             pixels, time = super().at(index)
             alive.append(pixels.numel())
             return pixels, time
 
-    monkeypatch.setattr(video, "FrameReader", Counting)
+    monkeypatch.setattr(films, "FrameReader", Counting)
     clips = video.load(path)
     assert numbers(clips, frame_number) == reference_frames(3000, 25.0)
     assert len(alive) == 10  # only the frames asked for are turned into pixels
