@@ -36,7 +36,7 @@ KNOWN_LEFT_OUT = 0.05  # share of sounds of the detector's words, named rightly,
 UNKNOWN_WARNED_OF = 0.92  # share of names of other things that are warned of
 WRONG_BOXES = 0.05  # share of what is absent that gets a box in rescoring
 PHOTOS_OF_A_CONCEPT = 3  # to rescore: 130 windows each
-SEEDS = 16  # of each example sound, of which the one is kept that the model is surest of
+SEEDS = 48  # of each example sound, of which the one is kept that the model is surest of
 SCALES = (0.0, 4.0)  # logarithms of 1/temperature, between which the search begins
 TEXT_SCALE = "towers.text.log_logit_scale"
 
