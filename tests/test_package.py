@@ -60,6 +60,7 @@ def test_an_unknown_name_is_an_attribute_error():
         f"from bind2gen.cli import main; main(['detect', {PICTURE!r}, '--text', 'a', '--detector', 'no.pth'])",
         f"from bind2gen.cli import main; main(['detect', {PICTURE!r}, '--text', 'a', '--model', {TABLES!r}])",
         "from bind2gen.cli import main; main(['fit-adapter', 'no_such_recipe'])",
+        "from bind2gen.cli import main; main(['fit-gap', '--images', 'missing', '--out', 'gap'])",
     ],
 )
 def test_import_help_and_early_errors_load_no_heavy_library(statements):

@@ -148,6 +148,14 @@ def add_models(parser: argparse.ArgumentParser, *, model_help: str) -> None:
     )
 
 
+def add_adapter(parser: argparse.ArgumentParser) -> None:
+    """``--adapter``, of commands that draw."""
+    parser.add_argument(
+        "--adapter", metavar="DIR",
+        help="what bind2gen fit-gap measured of the encoder (default: the model's own, if it is its encoder)",
+    )  # fmt: skip
+
+
 def add_output(parser: argparse.ArgumentParser, *, writes: bool = True) -> None:
     """``--json``, ``--quiet`` and ``--verbose``, and ``--overwrite`` for commands that write files."""
     if writes:

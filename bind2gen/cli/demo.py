@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Bind2GenError, DependencyError
-from .arguments import INPUT_MODALITIES, UsageError, add_loudness, add_models, whole
+from .arguments import INPUT_MODALITIES, UsageError, add_adapter, add_loudness, add_models, whole
 from .detect import add_detector_choice
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
 from .reporting import quiet_models, say
@@ -47,6 +47,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("name", nargs="?", choices=NAMES, metavar="NAME", help=f"{', '.join(NAMES)} (default: all)")
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
+    add_adapter(parser)
     add_detector_choice(parser.add_argument_group("detector"))
     group = parser.add_argument_group("server")
     group.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", HOST), help="address to listen at")
@@ -105,7 +106,8 @@ def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Stud
     from .detectors import load_detection
     from .understood import understanding
 
-    choice = choose_model(args.model, args.imagebind, needs_pipeline=names != (DETECT,))
+    needs_pipeline = names != (DETECT,)
+    choice = choose_model(args.model, args.imagebind, adapter=args.adapter, needs_pipeline=needs_pipeline)
     words = words_of(choice.encoder)
     device, drawing, parts = choose_device(args.device), None, None
     if names != (DETECT,):

@@ -13,6 +13,7 @@ from .arguments import (
     MAX_SEED,
     MAX_STEPS,
     UsageError,
+    add_adapter,
     add_inputs,
     add_models,
     add_output,
@@ -59,6 +60,7 @@ def add_parser(commands: Any) -> None:
         help="picture (.png .jpg .webp), folder for one picture an input, or - for standard output (PNG)",
     )
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
+    add_adapter(parser)
     add_sensors(parser)
     add_output(parser)
     parser.set_defaults(run=run)
@@ -109,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--seed: wanted at most {largest} for so many pictures, got {args.seed}")
     inputs = read_inputs(named, keep_going=args.keep_going)
     destination = plan_pictures(args.out, inputs.files, args.num_images, args)
-    choice = choose_model(args.model, args.imagebind)
+    choice = choose_model(args.model, args.imagebind, adapter=args.adapter)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
     from .understood import tell, understand  # imports torch

@@ -38,12 +38,14 @@ class ModelChoice:
         source: local folder or hub id of the pipeline.
         imagebind: encoder that was asked for apart from the pipeline, or None.
         whole: the pipeline has an encoder of its own.
+        adapter: folder of the adapter that was asked for, or None.
     """
 
     label: str
     source: str
     imagebind: str | None
     whole: bool
+    adapter: str | None = None
 
     @property
     def encoder(self) -> Path:
@@ -51,7 +53,9 @@ class ModelChoice:
         return Path(self.source, ENCODER_PART) if self.imagebind is None else Path(self.imagebind)
 
 
-def choose_model(model: str, imagebind: str | None, *, needs_pipeline: bool = True) -> ModelChoice:
+def choose_model(
+    model: str, imagebind: str | None, *, adapter: str | None = None, needs_pipeline: bool = True
+) -> ModelChoice:
     """Find out what ``--model`` and ``--imagebind`` name, before any weights are read.
 
     Args:
@@ -77,8 +81,10 @@ def choose_model(model: str, imagebind: str | None, *, needs_pipeline: bool = Tr
     whole = bool(_index(source).get(ENCODER_PART, [None])[0])
     if not whole and imagebind is None:
         raise UsageError(f"--model {model} has no ImageBind encoder of its own: add --imagebind PATH_OR_ID")
-    label = _label(source) if imagebind is None else f"{_label(source)} + {_label(imagebind)}"
-    return ModelChoice(label, source, imagebind, whole)
+    if adapter is not None and not Path(adapter, "config.json").is_file():
+        raise HostError(f"--adapter {adapter}: wanted a folder that bind2gen fit-gap wrote, found no config.json in it")
+    label = " + ".join(_label(part) for part in (source, imagebind, adapter) if part is not None)
+    return ModelChoice(label, source, imagebind, whole, adapter)
 
 
 def check_hub(source: str, argument: str) -> None:
@@ -153,9 +159,12 @@ def load_pipeline(
         if choice.imagebind is None:
             with _one_reason(choice.source):
                 pipe = ImageBindUnCLIPPipeline.from_pretrained(choice.source, dtype=dtype)
+            if choice.adapter is not None:
+                own = {"imagebind": pipe.imagebind, "processor": pipe.processor}
+                pipe = ImageBindUnCLIPPipeline.from_host(pipe, **own, adapter=choice.adapter)
         else:
             pipe = ImageBindUnCLIPPipeline.from_host(
-                choice.source, imagebind=choice.imagebind, modalities=modalities, dtype=dtype
+                choice.source, imagebind=choice.imagebind, adapter=choice.adapter, modalities=modalities, dtype=dtype
             )
         bar.update()
         pipe.to(device)

@@ -24,7 +24,9 @@ SHOWN = 60  # characters of a text
 
 
 def understanding(pipe: ImageBindUnCLIPPipeline, choice: ModelChoice) -> Understanding | None:
-    """None for models of which no words are known: those without a detector's words, or with another encoder."""
+    """None where no words are known: of models without a detector's words, or with another encoder or adapter."""
+    if choice.adapter is not None:  # thresholds of likeness are those of the model's own
+        return None
     if choice.imagebind is not None:  # it may be the model's own all the same
         own = saved_adapter(choice.source)
         if own is None or not own.fits(pipe.imagebind):

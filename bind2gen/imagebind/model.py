@@ -55,7 +55,7 @@ class Head(nn.Module):
 
 
 class Tower(nn.Module):
-    """Stem, positions, trunk, head: (N, *sample) -> (N, D) unit norm float32."""
+    """Stem, positions, trunk, head: (N, *sample) -> (N, D) float32, unit norm unless ``unit_norm`` is False."""
 
     def __init__(self, config: TowerConfig, embed_dim: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Tower(nn.Module):
         if config.learned_logit_scale:
             self.log_logit_scale = nn.Parameter(torch.tensor(math.log(config.logit_scale)))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *, unit_norm: bool = True) -> torch.Tensor:
         if self.class_token is None:
             readout = x.argmax(dim=-1)  # the end-of-text id is the largest in the vocabulary
             tokens = self.stem(x) + self.position_embedding[:, : x.shape[-1]]
@@ -82,7 +82,8 @@ class Tower(nn.Module):
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         row = self.blocks[-1](tokens, readout)[:, 0]  # (N, width)
-        return F.normalize(self.head(row).float(), dim=-1)
+        raw = self.head(row).float()
+        return F.normalize(raw, dim=-1) if unit_norm else raw
 
     @property
     def logit_scale(self) -> torch.Tensor:
@@ -194,6 +195,7 @@ class ImageBindModel(PreTrainedModel):
         *,
         clip_mask: torch.Tensor | None = None,
         reference_scale: bool = False,
+        unit_norm: bool = True,
         pool: bool = True,
         batch_size: int | None = None,
     ) -> torch.Tensor:
@@ -207,11 +209,13 @@ class ImageBindModel(PreTrainedModel):
             clip_mask: (B, S) bool, False for clips that only pad the batch.
             reference_scale: give the reference's own output: unit norm times :meth:`logit_scale`, clips averaged
                 after scaling and not renormalised.
+            unit_norm: with False the head's own output, clips averaged: images then have the length that generators
+                know, which were trained on such vectors.
             pool: average the clips; with False the result is (B, S, D), one embedding a clip.
             batch_size: clips a forward pass, to bound memory; default is all at once.
 
         Returns:
-            (B, D) float32; unit norm unless ``reference_scale``.
+            (B, D) float32; unit norm unless ``reference_scale`` or ``unit_norm`` say otherwise.
 
         Raises:
             ModalityError: no tower for the modality.
@@ -223,7 +227,8 @@ class ImageBindModel(PreTrainedModel):
         flat = x.flatten(0, 1)
         if tower.config.causal:
             flat = self._without_padding(flat)
-        embeds = torch.cat([tower(part) for part in flat.split(batch_size or len(flat))]).unflatten(0, (batch, clips))
+        parts = [tower(part, unit_norm=unit_norm) for part in flat.split(batch_size or len(flat))]
+        embeds = torch.cat(parts).unflatten(0, (batch, clips))
         if reference_scale:
             embeds = embeds * tower.logit_scale
         if not pool:
@@ -233,7 +238,7 @@ class ImageBindModel(PreTrainedModel):
         else:
             weights = self._clip_weights(clip_mask, embeds)
             pooled = (embeds * weights).sum(1) / weights.sum(1)
-        return pooled if reference_scale else F.normalize(pooled, dim=-1)
+        return F.normalize(pooled, dim=-1) if unit_norm and not reference_scale else pooled
 
     def forward(
         self, return_dict: bool | None = None, **inputs: torch.Tensor | None

@@ -55,8 +55,8 @@ RECIPES = (
         "sea", 1, {"police_van": (16, 84, 140), "dog": (196, 24, 116)},
     ),
     Recipe(
-        Scene("Three sounds at once", "three.webp", ("clock", "cat", "helicopter")),
-        "sea", 2, {"clock": (10, 10, 112), "helicopter": (192, 10, 120), "cat": (96, 124, 112)},
+        Scene("Three sounds at once", "three.webp", ("clock", "bird", "cat")),
+        "sea", 2, {"clock": (10, 10, 112), "bird": (192, 10, 120), "cat": (96, 124, 112)},
     ),
     Recipe(
         Scene("A sound and a word", "shore.webp", ("bird",), "a clock"),

@@ -33,13 +33,15 @@ def join_parts(
     imagebind: ImageBindModel | Source,
     *,
     processor: ImageBindProcessor | None,
-    adapter: EmbeddingAdapter | None,
+    adapter: EmbeddingAdapter | Source | None,
     modalities: list[str] | None,
     dtype: torch.dtype | None,
     **load_options: Any,
 ) -> dict[str, Any]:
     """The components of a pipeline by name; arguments and errors as of ``ImageBindUnCLIPPipeline.from_host``."""
     place, source = host, imagebind
+    if isinstance(adapter, str | os.PathLike):
+        adapter = load_adapter(adapter)
     if isinstance(host, StableUnCLIPImg2ImgPipeline):
         own = getattr(host, "adapter", None)
     elif isinstance(host, str | os.PathLike):
@@ -72,13 +74,7 @@ def saved_adapter(source: Source) -> EmbeddingAdapter | None:
     folder = Path(source).parent if Path(source).is_file() else source
     if saved_file(folder, f"{ADAPTER_PART}/config.json") is None:
         return None
-    try:
-        adapter = EmbeddingAdapter.from_pretrained(folder, subfolder=ADAPTER_PART)
-    except Bind2GenError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{source}: its {ADAPTER_PART} cannot be loaded: {reason}") from error
+    adapter = load_adapter(folder, ADAPTER_PART)
     # Of pipelines that were saved before the adapter carried these, the index and the encoder itself tell.
     index = saved_file(folder, INDEX)
     values = json.loads(index.read_text(encoding="utf-8")) if index else {}
@@ -86,6 +82,21 @@ def saved_adapter(source: Source) -> EmbeddingAdapter | None:
     if adapter.config.encoder is None and index:
         adapter.claim(ImageBindModel.from_pretrained(folder, subfolder=ENCODER_PART))
     return adapter
+
+
+def load_adapter(folder: Source, part: str = "") -> EmbeddingAdapter:
+    """The adapter in a folder or hub id, or in the subfolder ``part`` of it.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be loaded.
+    """
+    try:
+        return EmbeddingAdapter.from_pretrained(folder, subfolder=part or None)
+    except Bind2GenError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{folder}: its {part or 'adapter'} cannot be loaded: {reason}") from error
 
 
 def fitting_adapter(
@@ -104,8 +115,10 @@ def fitting_adapter(
     # One with anchors is another host's.
     if found is None or found.config.num_anchors or (found.config.encoder and not found.fits(encoder)):
         found = EmbeddingAdapter(encoder.config.embed_dim)
-    found.register_to_config(**dict.fromkeys(OF_THE_HOST))
-    return _of_host(found, own)
+    # Guidance is that of a host that it was saved with; the length is of the encoder's own image vectors, and counts
+    # where the host has not said its own.
+    found.register_to_config(**dict.fromkeys(unclip.GUIDANCE))
+    return with_facts(found, {name: own.config[name] for name in OF_THE_HOST} if own is not None else {})
 
 
 def _of_host(adapter: EmbeddingAdapter, own: EmbeddingAdapter | None) -> EmbeddingAdapter:

@@ -107,7 +107,7 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         *,
         imagebind: ImageBindModel | str | os.PathLike[str],
         processor: ImageBindProcessor | None = None,
-        adapter: EmbeddingAdapter | None = None,
+        adapter: EmbeddingAdapter | str | os.PathLike[str] | None = None,
         modalities: list[str] | None = None,
         dtype: torch.dtype | None = None,
         **load_options: Any,
@@ -118,15 +118,16 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
             host: a loaded pipeline (its modules are shared, nothing is copied), or its folder or hub id.
             imagebind: a loaded model, its folder or hub id, or the official ``imagebind_huge.pth``.
             processor: default is the one saved with ``imagebind``, for released weights the known one.
-            adapter: default is the host's own if ``imagebind`` is its own encoder, else the one in ``adapter`` beside
-                ``imagebind``, else one that blends without a shift over the modality gap, with a warning.
+            adapter: or its folder, as ``bind2gen fit-gap`` writes it; default is the host's own if ``imagebind`` is its
+                own encoder, else the one in ``adapter`` beside ``imagebind``, else one that blends without a shift over
+                the modality gap, with a warning.
             modalities: build and load only these towers, where ``imagebind`` is a path; default is all.
             dtype: of what is loaded here.
             load_options: for the host's ``from_pretrained``.
 
         Raises:
             HostError: ``host`` is no Stable unCLIP, or takes another width.
-            CheckpointError: ``imagebind`` cannot be loaded, or has no processor.
+            CheckpointError: ``imagebind`` or ``adapter`` cannot be loaded, or the encoder has no processor.
         """
         options = dict(processor=processor, adapter=adapter, modalities=modalities, dtype=dtype, **load_options)
         return cls(**join_parts(host, imagebind, **options))

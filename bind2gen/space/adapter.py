@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ROUNDING = 0.01  # relative; bfloat16 rounds weights by up to 0.4 %
 MENDED_BY = (
-    "measure the means on your files: `bind2gen embed --imagebind ENCODER --image PHOTOS --audio SOUNDS --out x.npz`, "
-    "then `python -m bind2gen.train.fit_adapter x.npz --out FOLDER/adapter`, FOLDER being where the encoder lies"
+    "measure it on your files: `bind2gen fit-gap --imagebind ENCODER --images PHOTOS --sounds SOUNDS --out FOLDER`, "
+    "and give that by --adapter FOLDER or from_host(..., adapter=FOLDER); as `adapter` beside the encoder it is found"
 )
 
 
@@ -104,7 +104,7 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
 
         Args:
             means: modality name -> (D,) mean of its unit-norm embeddings.
-            maps: modality name -> (D, D) linear map, applied from the right; see ``bind2gen.train.fit_adapter``.
+            maps: modality name -> (D, D) linear map, applied from the right; see ``bind2gen.train.fit_gap``.
             anchors: (A, D) image embeddings and (A, D) vectors of the host's slot, of any length: places near which the
                 maps lead, and what is to be drawn of each.
 

@@ -1,21 +1,12 @@
-"""Closed-form linear maps between embeddings: of a modality to images, and of the encoder's space to a detector's.
-
-``python -m bind2gen.train.fit_adapter EMBEDDINGS --out FOLDER`` makes an adapter that knows the modality gap.
-"""
+"""Closed-form linear maps between embeddings: of a modality to images, and of the encoder's space to a detector's."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 
-from ..cli.files import check_out_folder
-from ..cli.reporting import one_line, quiet_libraries
-from ..errors import Bind2GenError, NonFiniteError, ShapeError
-from ..files.embeddings import load_embeddings
-from ..space.adapter import EmbeddingAdapter
+from ..errors import NonFiniteError, ShapeError
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # relative to the mean variance of the source
 FOLDS = 5
@@ -74,31 +65,3 @@ def check_paired(what: str, source: torch.Tensor, target: torch.Tensor) -> None:
         raise ShapeError(f"{what}: wanted paired embeddings (N, D1) and (N, D2), got {came}")
     if not bool(source.isfinite().all() and target.isfinite().all()):
         raise NonFiniteError(f"{what}: wanted finite embeddings, found NaN or infinity")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0; or 1 with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bind2gen.train.fit_adapter",
-        description="Write an adapter that moves each modality's mean onto the image mean. In a folder `adapter` "
-        "beside the encoder it is found with it.",
-    )
-    parser.add_argument(
-        "embeddings", metavar="EMBEDDINGS",
-        help="file of `bind2gen embed` with --image and what else is to be shifted, some dozens of each or more",
-    )  # fmt: skip
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the adapter is written")
-    options = parser.parse_args(arguments)
-    try:
-        with quiet_libraries():
-            out, vectors = check_out_folder(options.out), load_embeddings(options.embeddings).vectors
-            means = {name: torch.from_numpy(rows).mean(0) for name, rows in vectors.items()}
-            EmbeddingAdapter.from_means(means).save_pretrained(out)
-        return 0
-    except Bind2GenError as error:
-        print(f"bind2gen.train.fit_adapter: error: {one_line(error)}", file=sys.stderr)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

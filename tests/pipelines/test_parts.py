@@ -125,7 +125,7 @@ def test_another_encoder_gets_the_guidance_but_not_the_adapter(folder, whole, en
             warnings.simplefilter("error")
             pipe = Pipeline.from_host(host, imagebind=encoder, processor=whole.processor)
         assert not pipe.adapter.known and {name: pipe.config[name] for name in GUIDANCE} == GUIDANCE
-        with pytest.warns(Bind2GenWarning, match="audio: no mean .*python -m bind2gen.train.fit_adapter"):
+        with pytest.warns(Bind2GenWarning, match="audio: no mean .*bind2gen fit-gap --imagebind"):
             pipe.condition(pipe.embed(audio=SOUND))
     assert whole.adapter.known and whole.adapter.fits(whole.imagebind) and not whole.adapter.fits(encoder)
     with pytest.warns(Bind2GenWarning, match="another encoder"):  # unless asked for
@@ -150,15 +150,43 @@ def test_an_adapter_given_to_one_host_does_not_take_its_guidance_to_the_next(fol
 
 
 def test_an_adapter_beside_the_encoder_is_found(folder, whole, encoder, tmp_path):
-    """As ``python -m bind2gen.train.fit_adapter`` leaves it; one with anchors is another host's, and stays out."""
+    """As ``bind2gen fit-gap`` leaves it, its length too; one with anchors is another host's, and stays out."""
     encoder.save_pretrained(tmp_path)
     whole.processor.save_pretrained(tmp_path)
     means = {"image": torch.eye(32)[0], "audio": torch.eye(32)[1]}
     for anchors in (None, (torch.eye(32)[:3], torch.eye(32)[3:6])):
-        EmbeddingAdapter.from_means(means, anchors=anchors).save_pretrained(tmp_path / "adapter")
+        made = EmbeddingAdapter.from_means(means, anchors=anchors)
+        made.register_to_config(norm=7.5, guidance_scale=9.0)
+        made.save_pretrained(tmp_path / "adapter")
         for imagebind in (tmp_path, ImageBindModel.from_pretrained(tmp_path)):
             pipe = Pipeline.from_host(folder, imagebind=imagebind)
             assert pipe.adapter.known == ([] if anchors else ["image", "audio"]) and pipe.config.guidance_scale == 3.0
+            assert pipe.adapter.config.norm == (None if anchors else 7.5)
+
+
+def test_a_folder_of_an_adapter_counts_as_the_adapter(folder, whole, encoder, sound, tmp_path, capsys):
+    mine = EmbeddingAdapter.from_means({"image": torch.eye(32)[0], "audio": torch.eye(32)[1]})
+    mine.register_to_config(norm=7.5)
+    mine.save_pretrained(tmp_path / "mine")
+    host = load_host(folder)
+    host.image_normalizer = type(host.image_normalizer)(embedding_dim=32)  # mean 0, std 1: says nothing
+    pipe = Pipeline.from_host(host, imagebind=encoder, processor=whole.processor, adapter=tmp_path / "mine")
+    assert pipe.condition({"audio": torch.eye(1, 32)}).norm().item() == pytest.approx(7.5)
+    assert pipe.adapter.known == ["image", "audio"] and pipe.config.guidance_scale == 10.0
+    for lacking in (tmp_path, tmp_path / "none"):
+        with pytest.raises(CheckpointError, match="its adapter cannot be loaded"):
+            Pipeline.from_host(folder, imagebind=encoder, processor=whole.processor, adapter=lacking)
+
+    common = ["generate", "--audio", str(sound), "--model", str(folder), "--steps", "2", "--quiet"]
+    for name, more in (("own", []), ("mine", ["--adapter", str(tmp_path / "mine")])):
+        assert main([*common, *more, "--out", str(tmp_path / f"{name}.png")]) == 0
+    own, other = (Image.open(tmp_path / f"{name}.png") for name in ("own", "mine"))
+    assert abs(np.asarray(own, float) - np.asarray(other, float)).max() > 1
+    assert (own.info["model"], other.info["model"]) == (folder.name, f"{folder.name} + mine")
+    assert own.info["guidance"] == other.info["guidance"]  # the host's own stays
+    capsys.readouterr()
+    assert main([*common, "--adapter", str(tmp_path), "--out", str(tmp_path / "x.png")]) == 1
+    assert "wanted a folder that bind2gen fit-gap wrote" in capsys.readouterr().err
 
 
 def test_an_adapter_of_another_width_is_refused(whole):

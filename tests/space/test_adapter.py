@@ -22,7 +22,7 @@ def means() -> dict[str, torch.Tensor]:
 
 def test_the_default_adapter_is_a_plain_blend():
     a, b = unit(5, 3, 8), unit(6, 3, 8)
-    with pytest.warns(Bind2GenWarning, match="audio: no mean .*python -m bind2gen.train.fit_adapter"):
+    with pytest.warns(Bind2GenWarning, match="audio: no mean .*bind2gen fit-gap --imagebind"):
         plain = EmbeddingAdapter(8)({"audio": a, "image": b}, {"audio": 0.7})
     assert torch.equal(plain, blend([a, b], [0.7, 1.0]))
     with warnings.catch_warnings():

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from bind2gen.errors import NonFiniteError, ShapeError
-from bind2gen.files.embeddings import EmbeddingSet, save_embeddings
-from bind2gen.space.adapter import EmbeddingAdapter
-from bind2gen.train.fit_adapter import RIDGES, fit_linear_map, main, ridge_map
+from bind2gen.train.fit_adapter import RIDGES, fit_linear_map, ridge_map
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:
@@ -37,33 +33,6 @@ def test_noise_is_met_with_a_stronger_ridge():
     _, clean = fit_linear_map(source, source @ true, groups)
     _, noisy = fit_linear_map(source, draw(2, 60, 20), groups)
     assert clean == min(RIDGES) and noisy > clean
-
-
-def save(path: Path, vectors: dict[str, torch.Tensor]) -> None:
-    inputs = {name: [str(k) for k in range(len(rows))] for name, rows in vectors.items()}
-    save_embeddings(path, EmbeddingSet({name: rows.numpy() for name, rows in vectors.items()}, inputs, {}))
-
-
-def test_the_command_writes_an_adapter_that_knows_the_gap(tmp_path):
-    """Two clouds around different middles; after the shift their means meet."""
-    vectors = {name: draw(k, 40, 8) * 0.1 + torch.eye(8)[k] for k, name in enumerate(("image", "audio"))}
-    vectors = {name: torch.nn.functional.normalize(rows, dim=1) for name, rows in vectors.items()}
-    save(tmp_path / "x.npz", vectors)
-    assert main([str(tmp_path / "x.npz"), "--out", str(tmp_path / "adapter")]) == 0
-    adapter = EmbeddingAdapter.from_pretrained(tmp_path / "adapter")
-    moved = adapter.shift("audio", vectors["audio"])
-    assert (vectors["audio"].mean(0) - vectors["image"].mean(0)).norm() > 1
-    assert (moved.mean(0) - vectors["image"].mean(0)).norm() < 0.1
-
-
-@pytest.mark.parametrize("made", [None, {"audio": draw(0, 3, 8)}])
-def test_the_command_says_what_it_lacks(made, tmp_path, capsys):
-    if made:
-        save(tmp_path / "x.npz", made)
-    assert main([str(tmp_path / "x.npz"), "--out", str(tmp_path / "adapter")]) == 1
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1 and ("mean of image embeddings" if made else "x.npz") in message
-    assert not (tmp_path / "adapter").exists()
 
 
 def test_unpaired_embeddings_are_refused():
