@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     sounds = example_sounds()
     for name, like in {
-        "bark.wav": "dog", "siren.wav": "police_van", "waves.ogg": "sea", "rain.flac": "sea", "hour.wav": "clock",
+        "bark.wav": "dog", "siren.wav": "police_van", "waves.ogg": "train", "rain.flac": "drone", "hour.wav": "clock",
         "hour.flac": "clock", "sounds/train.wav": "train",
     }.items():  # fmt: skip
         (folder / name).parent.mkdir(exist_ok=True)

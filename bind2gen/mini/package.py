@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 SENSES = {"thermal": thermal_settings, "depth": depth_settings, "imu": imu_settings}
 ALTERED_COPIES = 3  # of each infrared picture, depth map or movement
 PICTURED_AS = {name: "person" for name in POSTURES}  # what a picture of a movement shows
-RESIDUAL = 0.35  # share of what is heard beside the kind that is drawn: with more, kinds are mistaken
+RESIDUAL = 0.7  # share of what is heard beside the kind that is drawn: with more, kinds are mistaken
 
 
 def trained_encoder(out: Path) -> tuple[ImageBindModel, ImageBindProcessor]:

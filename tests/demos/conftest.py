@@ -125,7 +125,7 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def scene(page) -> Path:
-    """An example picture with a clock, an insect and a frog in it."""
+    """An example picture with a clock, a bird and a cat in it."""
     return Path(page.__file__).with_name("pictures") / "three.webp"
 
 

@@ -309,7 +309,7 @@ def test_boxes_of_sounds_disappear_with_the_threshold_and_no_network_runs(visit,
     assert boxes_told(tab) >= count
     with tab.expect_download() as taken:
         tab.locator("#boxes").get_by_role("link", name="Save").click()
-    assert taken.value.suggested_filename == "clock-insect-frog-above-0-05.webp"
+    assert taken.value.suggested_filename == "clock-bird-cat-above-0-05.webp"
     with Image.open(taken.value.path()) as saved:
         about = json.loads(saved.getexif()[DESCRIPTION])
     assert about["threshold"] == 0.05 and len(about["boxes"]) == boxes_told(tab)
@@ -329,7 +329,7 @@ def test_a_visitors_own_picture_and_words_on_a_phone_in_the_dark(visit, scene, a
     tab = visit(width=390, height=844, color_scheme="dark")
     to_detection(tab)
     hand_over(tab, tab.locator("#detect-inputs input[type=file][accept*=image]"), scene)
-    tab.get_by_role("tabpanel").get_by_role("textbox", name="Words").fill("a clock, an insect, a police van")
+    tab.get_by_role("tabpanel").get_by_role("textbox", name="Words").fill("a clock, a bird, a police van")
     tab.get_by_role("button", name="Find", exact=True).click()
     finished(tab, "#detect-status")
     assert tab.locator("#legend li").count() == 3

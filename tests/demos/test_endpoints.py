@@ -127,7 +127,7 @@ def test_a_weight_of_zero_leaves_the_sound_out(server, tmp_path):
 
 def test_arithmetic_gives_slide_differences_and_animation(server, tmp_path, bundled_side):
     strip, differences, animation, *_ = client(server, tmp_path).predict(
-        text_first="a bird", audio_second=example("sea"), pictures=3, steps=2, api_name="/arithmetic"
+        text_first="a bird", audio_second=example("car"), pictures=3, steps=2, api_name="/arithmetic"
     )
     assert [item["caption"].split(" · ")[0] for item in strip] == ["0%", "50%", "100%"]
     assert [item["caption"] for item in differences] == ["first − second", "second − first"]
@@ -161,7 +161,7 @@ def test_boxes_of_sounds_and_words_are_those_of_the_library(server, scene, tmp_p
 
 def test_the_threshold_filters_the_last_finding_without_any_network(server, scene, monkeypatch):
     caller = client(server)
-    _, low = find(caller, scene, example("clock"), example("insect"), threshold=0.05)
+    _, low = find(caller, scene, example("clock"), example("bird"), threshold=0.05)
     scores = [box["score"] for box in low["boxes"]]
     assert len(scores) > 1
     monkeypatch.setattr(server.detecting.pipe, "encode_image", None)
@@ -339,7 +339,7 @@ def test_the_script_in_readme_runs(server, tmp_path, monkeypatch):
     [script] = [part for part in text.split("```") if "http://127.0.0.1:7860" in part and part.startswith("python")]
     monkeypatch.chdir(tmp_path)
     Image.open(Path(__file__).parents[2] / "demos" / "pictures" / "three.webp").convert("RGB").save("street.jpg")
-    soundfile.write("siren.wav", *soundfile.read(example_sounds()["insect"]))
+    soundfile.write("siren.wav", *soundfile.read(example_sounds()["bird"]))
     names: dict = {}
     exec(script.removeprefix("python\n").replace("http://127.0.0.1:7860", server.url), names)
     assert names["found"]["threshold"] == 0.7

@@ -17,6 +17,6 @@ def test_diffusers_own_import_draws_a_sound(tmp_path, monkeypatch, bundled_side)
     assert len(script.read_text().splitlines()) <= LONGEST
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(script), run_name="__main__")
-    pixels = np.asarray(Image.open(tmp_path / "frog.png").convert("RGB"), dtype=float)
+    pixels = np.asarray(Image.open(tmp_path / "dog.png").convert("RGB"), dtype=float)
     assert pixels.shape == (bundled_side, bundled_side, 3)
     assert pixels.std(axis=(0, 1)).max() > 8  # of 255: something is to be seen

@@ -129,7 +129,7 @@ def test_a_wheel_carries_the_demos_where_the_command_looks_for_them():
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert "demos" in wheel["only-include"] and wheel["sources"]["demos"] == "bind2gen/demos"
     assert demo.FOLDERS[0].relative_to(demo.PACKAGE.parent).as_posix() == "bind2gen/demos"
-    assert wheel["exclude"] == ["demos/space"]
+    assert wheel["exclude"] == ["demos/space", "demos/readme", "demos/examples"]
 
 
 def test_every_extra_that_tests_need_is_pinned():

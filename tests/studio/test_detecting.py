@@ -206,12 +206,12 @@ def test_visitors_are_told_what_the_detector_was_measured_to_do(tmp_path):
 
 def test_scenes_are_drawn_alike_each_time_and_hold_what_they_name(pipe, tiny_pipeline, tmp_path):
     name = next(iter(example_sounds()))
-    recipe = Recipe(Scene("a title", "one.webp", (name,), "dad"), "cab", {"dad": (30, 40, 90)})
+    recipe = Recipe(Scene("a title", "one.webp", (name,), "dad"), "cab", 0, {"dad": (30, 40, 90)})
     for folder in ("a", "b"):
         made = make_scenes(tiny_pipeline, pipe, tmp_path / folder, recipes=[recipe], tries=2)
         assert made == [recipe.scene] == read_scenes(tmp_path / folder)
     assert (tmp_path / "a" / "one.webp").read_bytes() == (tmp_path / "b" / "one.webp").read_bytes()
-    make_scenes(tiny_pipeline, pipe, tmp_path / "c", recipes=[Recipe(recipe.scene, "cab", {})])
+    make_scenes(tiny_pipeline, pipe, tmp_path / "c", recipes=[Recipe(recipe.scene, "cab", 0, {})])
     bare, pasted = (np.asarray(Image.open(tmp_path / folder / "one.webp"), int) for folder in ("c", "a"))
     changed = np.argwhere(abs(bare - pasted).max(2) > 24)
     assert len(changed) > 500
