@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .imagebind.processor import ImageBindProcessor
     from .imagebind.timeline import embed_timeline
     from .modality import MODALITIES
+    from .pipelines.binding import bind
     from .pipelines.class_prompts import ClassPrompter
     from .pipelines.detection import ImageBindDetectionPipeline
     from .pipelines.unclip import ImageBindUnCLIPPipeline
@@ -51,6 +52,7 @@ __all__ = [
     "ImageBindProcessor",
     "ImageBindUnCLIPPipeline",
     "OwlDetector",
+    "bind",
     "blend",
     "bundled_path",
     "convert_checkpoint",
@@ -82,6 +84,7 @@ _HOMES: dict[str, str] = {  # public name -> the module that defines it
     "ImageBindProcessor": "imagebind.processor",
     "ImageBindUnCLIPPipeline": "pipelines.unclip",
     "OwlDetector": "hosts.boxes.owl",
+    "bind": "pipelines.binding",
     "blend": "space.arithmetic",
     "bundled_path": "files.bundled",
     "convert_checkpoint": "imagebind.checkpoint",

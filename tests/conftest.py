@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    StableUnCLIPImg2ImgPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from bind2gen.files.bundled import bundled_path
 from bind2gen.imagebind.config import TINY, ImageBindConfig
@@ -47,14 +55,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return Files(config, log)
 
 
+def letters() -> CLIPTokenizer:
+    """Knows the words a to h; 8 tokens."""
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1, **{f"{c}</w>": i + 2 for i, c in enumerate("abcdefgh")}}
+    vocabulary |= {c: i + 10 for i, c in enumerate("abcdefgh")}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=8)
+
+
 def build_host(width: int = EMBED_DIM) -> StableUnCLIPImg2ImgPipeline:
     """A random StableUnCLIPImg2ImgPipeline for embeddings of ``width``; 16x16 pictures."""
     torch.manual_seed(0)
-    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1, **{f"{c}</w>": i + 2 for i, c in enumerate("abcdefgh")}}
-    vocabulary |= {c: i + 10 for i, c in enumerate("abcdefgh")}
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=8)
+    tokenizer = letters()
     text = CLIPTextConfig(
-        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=37, num_hidden_layers=1, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_hidden_layers=1, num_attention_heads=4,
         max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1,
     )  # fmt: skip
     unet = UNet2DConditionModel(
@@ -80,6 +93,59 @@ def build_host(width: int = EMBED_DIM) -> StableUnCLIPImg2ImgPipeline:
     for name in ("unet", "vae", "text_encoder"):
         getattr(host, name).eval()
     return host
+
+
+def build_diffusion(xl: bool) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+    """A random Stable Diffusion 1.5, or SDXL, with the published ones' blocks and 16x16 pictures."""
+    torch.manual_seed(0)
+    tokenizer, crossing = letters(), ("CrossAttnDownBlock2D",) * 3
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=16,
+    )  # fmt: skip
+    down, options = (*crossing, "DownBlock2D"), {"cross_attention_dim": 16}
+    if xl:
+        down, options = ("DownBlock2D", *crossing[:2]), {
+            "cross_attention_dim": 32, "addition_embed_type": "text_time", "addition_time_embed_dim": 4,
+            "projection_class_embeddings_input_dim": 16 + 6 * 4, "transformer_layers_per_block": (1, 1, 2),
+            "use_linear_projection": True,
+        }  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 8, 16, 16)[: len(down)], attention_head_dim=2, norm_num_groups=4,
+        down_block_types=down, up_block_types=tuple(kind.replace("Down", "Up") for kind in down[::-1]), **options,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16), latent_channels=4, norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    parts = {
+        "vae": vae.eval(), "text_encoder": CLIPTextModel(text).eval(), "tokenizer": tokenizer, "unet": unet.eval(),
+        "scheduler": DDIMScheduler(clip_sample=False, steps_offset=1),
+    }  # fmt: skip
+    if xl:
+        second = CLIPTextModelWithProjection(text).eval()
+        pipe = StableDiffusionXLPipeline(**parts, text_encoder_2=second, tokenizer_2=tokenizer, add_watermarker=False)
+    else:
+        pipe = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def build_ip_adapter(unet: UNet2DConditionModel, width: int = EMBED_DIM) -> dict[str, dict[str, torch.Tensor]]:
+    """A random IP-Adapter in the published files' layout, loud enough to be seen in a toy's pictures."""
+    generator, cross = torch.Generator().manual_seed(3), unet.config.cross_attention_dim
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) * 2 / shape[-1] ** 0.5
+
+    names = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    wide = [unet.get_submodule(name.removesuffix(".processor")).to_q.out_features for name in names]
+    layers = {f"{2 * i + 1}.to_{part}_ip.weight": drawn(side, cross) for i, side in enumerate(wide) for part in "kv"}
+    projection = {"proj.weight": drawn(4 * cross, width), "proj.bias": drawn(4 * cross)}
+    norm = {"norm.weight": torch.ones(cross), "norm.bias": torch.zeros(cross)}
+    return {"image_proj": projection | norm, "ip_adapter": layers}
 
 
 def tiny_imagebind() -> ImageBindModel:
@@ -112,6 +178,16 @@ def bundled_side() -> int:
 @pytest.fixture(scope="session")
 def make_host() -> Callable[..., StableUnCLIPImg2ImgPipeline]:
     return build_host
+
+
+@pytest.fixture(scope="session")
+def make_diffusion() -> Callable[[bool], StableDiffusionPipeline | StableDiffusionXLPipeline]:
+    return build_diffusion
+
+
+@pytest.fixture(scope="session")
+def make_ip_adapter() -> Callable[..., dict[str, dict[str, torch.Tensor]]]:
+    return build_ip_adapter
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ PUBLIC = {
     "EmbeddingAdapter", "load_official_checkpoint", "convert_checkpoint", "HUGE", "TINY", "MODALITIES", "normalize",
     "blend", "slerp", "subtract", "gap_shift", "match_norm", "bundled_path", "embed_timeline", "Bind2GenError",
     "Bind2GenWarning", "ImageBindDetectionPipeline", "ClassPrompter", "Detections", "DeticDetector", "OwlDetector",
-    "draw_detections", "EmbeddingIndex",
+    "draw_detections", "EmbeddingIndex", "bind",
 }  # fmt: skip
 
 

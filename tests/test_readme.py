@@ -21,6 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 NEED = {  # what a snippet holds that is not run here
     "http://127.0.0.1:7860": "a server: tests/demos/test_endpoints.py runs it",
     "imagebind_huge.pth": "a download",
+    "h94/IP-Adapter": "a download",
 }
 PLACEHOLDERS = re.compile(r"\b(DIR|RECIPE|FOLDER|HOST|WEIGHTS|STAGE)\b|\.pth|\.\.\.|^demo")
 pytestmark = pytest.mark.slow

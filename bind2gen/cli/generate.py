@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,9 @@ from .arguments import (
     whole,
 )
 from .files import plan_pictures, save_picture
+from .hosts import add_host, choose_host, load_bound
 from .inputs import Inputs, read_inputs
-from .loading import choose_device, choose_dtype, choose_model, load_pipeline
+from .loading import choose_device, choose_dtype, load_pipeline
 from .names import display_names
 from .reporting import progress
 from .seeds import SPREAD, first_seeds
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from ..pipelines.unclip import ImageBindUnCLIPPipeline
+    from ..pipelines.conditioning import ImageBindConditioning
 
 MAX_NOISE_LEVEL = 999  # of the hosts' noise schedule
 MAX_IMAGES = 1000
@@ -61,6 +61,7 @@ def add_parser(commands: Any) -> None:
     )
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
     add_adapter(parser)
+    add_host(parser)
     add_sensors(parser)
     add_output(parser)
     parser.set_defaults(run=run)
@@ -111,12 +112,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--seed: wanted at most {largest} for so many pictures, got {args.seed}")
     inputs = read_inputs(named, keep_going=args.keep_going)
     destination = plan_pictures(args.out, inputs.files, args.num_images, args)
-    choice = choose_model(args.model, args.imagebind, adapter=args.adapter)
+    choice = choose_host(args)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
     from .understood import tell, understand  # imports torch
 
-    pipe = load_pipeline(choice, modalities=list(named), device=device, dtype=dtype, quiet=args.quiet)
+    load = load_bound if choice.ip_adapter else load_pipeline
+    pipe = load(choice, modalities=list(named), device=device, dtype=dtype, quiet=args.quiet)
     sensors.adapt(pipe.processor)
     embeds, kept = _encode(pipe, inputs, sensors, batch_size=args.batch_size, quiet=args.quiet)
     understood = understand(pipe, choice, embeds)
@@ -164,7 +166,7 @@ def _weights(pairs: list[tuple[str, float]], inputs: dict[str, list[str]]) -> di
 
 
 def _encode(
-    pipe: ImageBindUnCLIPPipeline, inputs: Inputs, sensors: SensorOptions, *, batch_size: int, quiet: bool
+    pipe: ImageBindConditioning, inputs: Inputs, sensors: SensorOptions, *, batch_size: int, quiet: bool
 ) -> tuple[dict[str, torch.Tensor], list[int]]:
     """Embeddings (N, D) of each kind, in bounded batches, and the N numbers of those inputs that could be read.
 
@@ -190,7 +192,7 @@ def _encode(
 
 
 def _draw(
-    pipe: ImageBindUnCLIPPipeline,
+    pipe: ImageBindConditioning,
     conditioning: torch.Tensor,
     args: argparse.Namespace,
     paths: list[Path],
@@ -205,6 +207,8 @@ def _draw(
         "num_inference_steps": args.steps,
         "guidance_scale": args.guidance,
         "negative_prompt": args.negative_prompt,
+        "noise_level": args.noise_level or None,  # not every host has it
+        "scale": args.ip_adapter_scale,
     }
     given = {name: value for name, value in options.items() if value is not None}
     batches = -(-len(rows) // args.batch_size)
@@ -220,7 +224,7 @@ def _draw(
             # On the CPU, so that a seed starts from the same noise on every device.
             generators = [torch.Generator().manual_seed(picture["seed"]) for picture in pictures[part]]
             images = pipe(
-                image_embeds=rows[part], rescale_embeds=False, prompt=args.prompt, noise_level=args.noise_level,
+                image_embeds=rows[part], rescale_embeds=False, prompt=args.prompt,
                 generator=generators, output_type="pil", callback_on_step_end=count, **given,
             ).images  # fmt: skip
             for image, path, picture in zip(images, paths[part], pictures[part], strict=True):
@@ -234,16 +238,18 @@ def _make_folder(folder: Path) -> None:
         raise Bind2GenError(f"--out {folder}: cannot be made ({error.strerror})") from error
 
 
-def _about(args: argparse.Namespace, pipe: Any, label: str, weights: dict[str, float] | None) -> dict[str, Any]:
+def _about(
+    args: argparse.Namespace, pipe: ImageBindConditioning, label: str, weights: dict[str, float] | None
+) -> dict[str, Any]:
     """What all pictures of a run share; written into PNG files and the JSON document."""
-    default_steps = inspect.signature(type(pipe).__call__).parameters["num_inference_steps"].default
+    defaults = pipe.defaults
     return {
         "bind2gen": __version__,
         "model": label,
         "prompt": args.prompt,
         "negative_prompt": args.negative_prompt or "",
         "weights": weights or {},
-        "steps": args.steps or default_steps,
-        "guidance": pipe.config.guidance_scale if args.guidance is None else args.guidance,
+        "steps": args.steps or defaults["num_inference_steps"],
+        "guidance": defaults["guidance_scale"] if args.guidance is None else args.guidance,
         "noise_level": args.noise_level,
-    }
+    } | ({} if args.ip_adapter_scale is None else {"ip_adapter_scale": args.ip_adapter_scale})

@@ -39,6 +39,7 @@ class ModelChoice:
         imagebind: encoder that was asked for apart from the pipeline, or None.
         whole: the pipeline has an encoder of its own.
         adapter: folder of the adapter that was asked for, or None.
+        ip_adapter: file of the host's IP-Adapter, or None.
     """
 
     label: str
@@ -46,6 +47,7 @@ class ModelChoice:
     imagebind: str | None
     whole: bool
     adapter: str | None = None
+    ip_adapter: str | None = None
 
     @property
     def encoder(self) -> Path:
@@ -54,12 +56,18 @@ class ModelChoice:
 
 
 def choose_model(
-    model: str, imagebind: str | None, *, adapter: str | None = None, needs_pipeline: bool = True
+    model: str,
+    imagebind: str | None,
+    *,
+    adapter: str | None = None,
+    needs_pipeline: bool = True,
+    option: str = "--model",
 ) -> ModelChoice:
     """Find out what ``--model`` and ``--imagebind`` name, before any weights are read.
 
     Args:
         needs_pipeline: False where the encoder is enough (``embed``).
+        option: by which ``model`` was given.
 
     Raises:
         Bind2GenError: no such folder, no pipeline in it, hub out of reach.
@@ -74,13 +82,13 @@ def choose_model(
     bundled = model == DEFAULT_MODEL or model in bundled_names()  # a folder of that name is ./mini
     if not bundled and not Path(model).exists() and not is_hub_id(model):
         known = ", ".join(bundled_names()) or "none"
-        raise HostError(f"--model {model}: no such folder, no hub id like owner/name, no bundled model ({known})")
+        raise HostError(f"{option} {model}: no such folder, no hub id like owner/name, no bundled model ({known})")
     source = str(bundled_path(model)) if bundled else model
     if is_hub_id(source):
-        check_hub(source, "--model")
-    whole = bool(_index(source).get(ENCODER_PART, [None])[0])
+        check_hub(source, option)
+    whole = bool(_index(source, option).get(ENCODER_PART, [None])[0])
     if not whole and imagebind is None:
-        raise UsageError(f"--model {model} has no ImageBind encoder of its own: add --imagebind PATH_OR_ID")
+        raise UsageError(f"{option} {model} has no ImageBind encoder of its own: add --imagebind PATH_OR_ID")
     if adapter is not None and not Path(adapter, "config.json").is_file():
         raise HostError(f"--adapter {adapter}: wanted a folder that bind2gen fit-gap wrote, found no config.json in it")
     label = " + ".join(_label(part) for part in (source, imagebind, adapter) if part is not None)
@@ -157,7 +165,7 @@ def load_pipeline(
 
         bar.update()
         if choice.imagebind is None:
-            with _one_reason(choice.source):
+            with one_reason(choice.source):
                 pipe = ImageBindUnCLIPPipeline.from_pretrained(choice.source, dtype=dtype)
             if choice.adapter is not None:
                 own = {"imagebind": pipe.imagebind, "processor": pipe.processor}
@@ -185,7 +193,7 @@ def load_encoder(
 
         bar.update()
         if choice.imagebind is None:
-            with _one_reason(choice.source):
+            with one_reason(choice.source):
                 model = ImageBindModel.from_pretrained(
                     choice.source, subfolder=ENCODER_PART, modalities=modalities, dtype=dtype
                 )
@@ -211,14 +219,14 @@ def load_settings(choice: ModelChoice) -> tuple[ImageBindProcessor, ImageBindCon
         from ..imagebind.processor import ImageBindProcessor
 
         if choice.imagebind is None:
-            with _one_reason(choice.source):
+            with one_reason(choice.source):
                 config = ImageBindConfig.from_pretrained(choice.source, subfolder=ENCODER_PART)
                 return ImageBindProcessor.from_pretrained(choice.source, subfolder=PROCESSOR_PART), config
-        with _one_reason(choice.imagebind):
+        with one_reason(choice.imagebind):
             return load_processor(choice.imagebind), load_config(choice.imagebind)
 
 
-class _one_reason:
+class one_reason:
     """Turns what the loaders of diffusers and transformers raise into one line that names the model."""
 
     def __init__(self, source: str) -> None:
@@ -237,16 +245,16 @@ def _label(source: str) -> str:
     return source if is_hub_id(source) else Path(source).resolve().name
 
 
-def _index(source: str) -> dict:
+def _index(source: str, option: str) -> dict:
     """model_index.json of a folder or hub id."""
     with quiet_hub(quiet=True):
         path = saved_file(source, INDEX)
     if path is None:
-        raise HostError(f"--model {source}: wanted a folder or hub id with {INDEX}, found none")
+        raise HostError(f"{option} {source}: wanted a folder or hub id with {INDEX}, found none")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise HostError(f"--model {source}: {INDEX} cannot be read ({one_line(error)})") from error
+        raise HostError(f"{option} {source}: {INDEX} cannot be read ({one_line(error)})") from error
     if not isinstance(values, dict):
-        raise HostError(f"--model {source}: {INDEX} is not a diffusers index")
+        raise HostError(f"{option} {source}: {INDEX} is not a diffusers index")
     return {name: value for name, value in values.items() if isinstance(value, list) and value}

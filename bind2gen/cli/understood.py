@@ -18,12 +18,12 @@ from .reporting import say
 if TYPE_CHECKING:
     import torch
 
-    from ..pipelines.unclip import ImageBindUnCLIPPipeline
+    from ..pipelines.conditioning import ImageBindConditioning
 
 SHOWN = 60  # characters of a text
 
 
-def understanding(pipe: ImageBindUnCLIPPipeline, choice: ModelChoice) -> Understanding | None:
+def understanding(pipe: ImageBindConditioning, choice: ModelChoice) -> Understanding | None:
     """None where no words are known: of models without a detector's words, or with another encoder or adapter."""
     if choice.adapter is not None:  # thresholds of likeness are those of the model's own
         return None
@@ -35,7 +35,7 @@ def understanding(pipe: ImageBindUnCLIPPipeline, choice: ModelChoice) -> Underst
 
 
 def understand(
-    pipe: ImageBindUnCLIPPipeline, choice: ModelChoice, embeds: Mapping[str, torch.Tensor]
+    pipe: ImageBindConditioning, choice: ModelChoice, embeds: Mapping[str, torch.Tensor]
 ) -> dict[str, list[Understood]]:
     """Modality -> what each embedding is; empty where no words are known."""
     known = understanding(pipe, choice)

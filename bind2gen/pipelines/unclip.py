@@ -16,16 +16,15 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..errors import ShapeError
 from ..hosts.pictures import unclip, unclip_steps
 from ..hosts.pictures.arguments import check_generator, check_inputs, check_numbers, check_scheduler, check_words
 from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from ..hosts.pictures.packaged import PackagedPipelineMixin
-from ..imagebind.embedding import embed_inputs
+from ..hosts.pictures.turns import one_at_a_time
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..space.adapter import EmbeddingAdapter
-from ..space.arithmetic import match_norm, normalize
+from .conditioning import ImageBindConditioning
 from .parts import join_parts, with_facts
 
 
@@ -44,7 +43,9 @@ class ImageBindPipelineOutput(BaseOutput):
     embeds: dict[str, torch.Tensor]
 
 
-class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline):
+class ImageBindUnCLIPPipeline(
+    ImageBindConditioning, unclip_steps.SteppedMixin, PackagedPipelineMixin, StableUnCLIPImg2ImgPipeline
+):
     """A Stable unCLIP host that is prompted by ImageBind embeddings.
 
     Everything that the host can do (offloading, attention slicing, schedulers, LoRA) is inherited from it.
@@ -139,44 +140,13 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         guidance = {name: default if own.get(name) is None else own[name] for name, default in unclip.GUIDANCE.items()}
         return FrozenDict({**super().config, **guidance})
 
-    def embed(self, *, sampling_rate: float | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
-        """ImageBind embeddings of raw inputs: modality -> (B, D) unit norm float32.
+    @property
+    def host_norm(self) -> float:
+        return unclip.host_norm(self)
 
-        Args:
-            inputs: ``audio=``, ``image=``, ``text=``, ``video=``, ``depth=``, ``thermal=``, ``imu=``: one input, or a
-                list of them. Where a sensor needs more than a file says, pass what its loader gives, such as
-                ``bind2gen.preprocess.depth.load("d.png", sensor="kinect_v2")``.
-            sampling_rate: Hz, of sounds given as arrays without a rate.
-        """
-        given = {name: value for name, value in inputs.items() if value is not None}
-        return embed_inputs(
-            self.imagebind, self.processor, given,
-            sampling_rate=sampling_rate, device=self._execution_device, name="pipe.imagebind",
-        )  # fmt: skip
-
-    def condition(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float] | None = None) -> torch.Tensor:
-        """Unit-norm embeddings by modality, (B, D) -> (B, D) conditioning vectors of the host's length.
-
-        Shift over the modality gap, weighted blend, unit norm, host norm. A single item is shared by a batch.
-
-        Raises:
-            ShapeError: batches of different sizes.
-        """
-        sizes = {name: len(value) for name, value in embeds.items()}
-        count = max(sizes.values())
-        if any(size not in (1, count) for size in sizes.values()):
-            words = ", ".join(f"{size} of {name}" for name, size in sizes.items())
-            raise ShapeError(f"wanted as many inputs of each modality, or one that all share; got {words}")
-        spread = {name: value.expand(count, -1) for name, value in embeds.items()}
-        return match_norm(self.adapter(spread, weights), unclip.host_norm(self))
-
-    def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:
-        wanted, is_tensor = self.adapter.config.embed_dim, isinstance(image_embeds, torch.Tensor)
-        if not is_tensor or image_embeds.ndim != 2 or image_embeds.shape[1] != wanted or not len(image_embeds):
-            came = tuple(image_embeds.shape) if is_tensor else type(image_embeds).__name__
-            raise ShapeError(f"image_embeds: wanted a tensor (B, {wanted}), got {came}")
-        unit = normalize(image_embeds.float())  # also refuses NaN
-        return match_norm(unit, unclip.host_norm(self)) if rescale else image_embeds.float()
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return super().defaults | {name: self.config[name] for name in unclip.GUIDANCE}
 
     @torch.no_grad()
     def __call__(
@@ -250,10 +220,12 @@ class ImageBindUnCLIPPipeline(unclip_steps.SteppedMixin, PackagedPipelineMixin, 
         given = {name: value for name, value in raw.items() if value is not None}
         check_inputs(given, image_embeds, weights, prompt)
         check_scheduler(self.scheduler)
-        with unclip_steps.one_at_a_time(self.scheduler):
+        with one_at_a_time(self.scheduler):
             self._start(guidance_scale, guidance_rescale, clip_skip, cross_attention_kwargs)
             inputs_of_callback = unclip_steps.callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
-            check_numbers(self, noise_level, num_inference_steps, num_images_per_prompt)
+            levels = self.image_noising_scheduler.config.num_train_timesteps
+            noise = (noise_level, 0, levels - 1)
+            check_numbers(self, num_inference_steps, num_images_per_prompt, noise_level=noise)
             check_words(output_type, inputs_of_callback, unclip_steps.CALLBACK_TENSORS)
             size = unclip.picture_size(self, height, width)
 

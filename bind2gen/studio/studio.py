@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from ..errors import Bind2GenWarning, InputError, ShapeError
-from ..hosts.pictures import unclip
 from ..imagebind.fronts import FRONTS
 from ..modality import MODALITIES
 from ..pipelines.unclip import ImageBindUnCLIPPipeline
@@ -216,7 +215,7 @@ class Studio:
             way = torch.linspace(0, 1, count)
             rows, named = (slerp(*pair, way[:, None].to(pair[0])) for pair in (ends, meant))  # (count, H), (count, D)
             rest = _differences(*ends, amount)
-            every = match_norm(torch.cat([rows, *rest]), unclip.host_norm(self.pipe))
+            every = match_norm(torch.cat([rows, *rest]), self.pipe.host_norm)
             drawn, stopped = self._pictures(every, [seed] * len(every), steps, guidance, report, stop)
             finished = not stopped and len(drawn) == len(every)
             return Slide(

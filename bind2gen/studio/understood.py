@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ..pipelines.class_prompts import ClassPrompter
+from ..pipelines.conditioning import ImageBindConditioning
 from ..pipelines.detection import CLASSES_FILE, own_calibration, own_prompter
-from ..pipelines.unclip import ImageBindUnCLIPPipeline
 from ..space.vocabulary import Vocabulary
 from .words import NearestWords
 
@@ -47,7 +47,7 @@ class Understanding:
         names: of things, see :func:`~bind2gen.studio.words.words_of`; those without embeddings are of no use here.
     """
 
-    def __init__(self, pipe: ImageBindUnCLIPPipeline, part: Path, names: Sequence[str] | Vocabulary) -> None:
+    def __init__(self, pipe: ImageBindConditioning, part: Path, names: Sequence[str] | Vocabulary) -> None:
         names = names if isinstance(names, Vocabulary) else None
         known = own_calibration(part)
         self.pipe, self.least = pipe, known and known.known_prompt
@@ -56,7 +56,7 @@ class Understanding:
 
     @classmethod
     def where_known(
-        cls, pipe: ImageBindUnCLIPPipeline, part: Path, names: Sequence[str] | Vocabulary
+        cls, pipe: ImageBindConditioning, part: Path, names: Sequence[str] | Vocabulary
     ) -> Understanding | None:
         """None for models of which no words are known."""
         return cls(pipe, part, names) if (part / CLASSES_FILE).is_file() else None
@@ -101,7 +101,7 @@ def doubt(item: Understood, model: str = "this model") -> str:
     return DOUBTS[item["doubt"]][1].format(model=model, **item) if item["doubt"] else ""
 
 
-def _prompter(pipe: ImageBindUnCLIPPipeline, part: Path, names: Vocabulary | None) -> ClassPrompter:
+def _prompter(pipe: ImageBindConditioning, part: Path, names: Vocabulary | None) -> ClassPrompter:
     """The detector's, with the words of the anchors beside its own: here words are compared, and nothing is found."""
     own = own_prompter(pipe.imagebind, pipe.processor, pipe.adapter, part)
     rows = {name: k for k, name in enumerate(names.names)} if names else {}

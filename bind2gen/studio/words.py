@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..pipelines.class_prompts import ClassPrompter
-from ..pipelines.unclip import ImageBindUnCLIPPipeline
+from ..pipelines.conditioning import ImageBindConditioning
 from ..space.arithmetic import normalize
 from ..space.text_towers import EncoderText
 from ..space.vocabulary import Vocabulary, embed_names
@@ -36,7 +36,7 @@ class NearestWords:
 
     @classmethod
     @torch.no_grad()
-    def for_pipeline(cls, pipe: ImageBindUnCLIPPipeline, words: Sequence[str] | Vocabulary) -> NearestWords:
+    def for_pipeline(cls, pipe: ImageBindConditioning, words: Sequence[str] | Vocabulary) -> NearestWords:
         """Where images lie in the encoder's space; the text tower is used once, here, for words without vectors."""
         names, embeds = embedded_words(words, pipe.imagebind, pipe.processor)
         moved = pipe.adapter.shift("text", embeds.to(pipe.imagebind.device))

@@ -5,8 +5,7 @@ import warnings
 import pytest
 import torch
 
-from bind2gen.errors import Bind2GenWarning, HostError, InputError, ModalityError, NonFiniteError, ShapeError
-from bind2gen.hosts.pictures.slots import SLOTS, check_width
+from bind2gen.errors import Bind2GenWarning, InputError, ModalityError, NonFiniteError, ShapeError
 from bind2gen.space.adapter import EmbeddingAdapter
 from bind2gen.space.arithmetic import blend, gap_shift, normalize
 
@@ -72,15 +71,6 @@ def test_bad_means_and_weights_are_named(means):
         EmbeddingAdapter.from_means(means)({"audio": unit(0, 1, 8)}, {"text": 1.0})
     with pytest.raises(InputError, match="list"):
         EmbeddingAdapter.from_means(means)({"audio": unit(0, 1, 8)}, [1.0])
-
-
-def test_a_host_of_another_width_is_refused_by_the_name_of_its_variant():
-    check_width("host", 1024, 1024)
-    with pytest.raises(HostError, match="1024.*768.*ViT-L") as caught:
-        check_width("stable-unclip-small", 1024, SLOTS["unclip-l"].width)
-    assert "stable-diffusion-2-1-unclip" in str(caught.value)
-    with pytest.raises(HostError, match="256.*1024"):
-        check_width("host", 256, 1024)
 
 
 def test_a_learned_map_replaces_the_plain_shift(tmp_path, means):

@@ -48,14 +48,16 @@ def check_scheduler(scheduler: Any) -> None:
         warnings.warn(f"scheduler: {name} clips latents, pictures will be grey; use {advice}", Bind2GenWarning, 3)
 
 
-def check_numbers(host: Any, noise_level: int, num_inference_steps: int, num_images: int) -> None:
-    """Refuse numbers outside of what the host's two noise schedules and its memory allow.
+def check_numbers(host: Any, num_inference_steps: int, num_images: int, **others: tuple[int, int, int]) -> None:
+    """Refuse numbers outside of what the host's noise schedule and its memory allow.
+
+    Args:
+        others: of this host alone: number, lowest and highest.
 
     Raises:
         InputError: naming the number, its range and what came.
     """
-    limits = {
-        "noise_level": (noise_level, 0, host.image_noising_scheduler.config.num_train_timesteps - 1),
+    limits = others | {
         "num_inference_steps": (num_inference_steps, 1, host.scheduler.config.num_train_timesteps),
         "num_images_per_prompt": (num_images, 1, MAX_IMAGES),
     }

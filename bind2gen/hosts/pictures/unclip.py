@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
+from diffusers import StableUnCLIPImg2ImgPipeline
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.utils.torch_utils import randn_tensor
 
-from ...errors import Bind2GenWarning, HostError, InputError, ShapeError
-from .slots import check_width
+from ...errors import HostError, InputError, ShapeError
+from .contract import SPACES, Host, Slot, bound_method, check_width, length_of, space_of
+from .prompts import layers_skipped, prompts_for, warn_of_lost_words
 
 PARTS = (
     "feature_extractor", "image_encoder", "image_normalizer", "image_noising_scheduler",
@@ -20,8 +23,55 @@ PARTS = (
 )  # fmt: skip
 OPTIONAL_PARTS = ("feature_extractor", "image_encoder")  # ImageBind takes their place
 GUIDANCE = {"guidance_scale": 10.0, "guidance_rescale": 0.0}  # Stable unCLIP's defaults
+MIRRORS = "sd2-community/stable-diffusion-2-1-unclip or diffusers/stable-diffusion-2-1-unclip-i2i-h"
+SLOT = Slot(
+    name="Stable unCLIP 2.1", space="vit-h", width=SPACES["vit-h"][0], norm="measured", negative="zeros", media="image",
+    needs="nothing else", prompt=True, weights=f"a ViT-H one such as {MIRRORS}", licence="CreativeML OpenRAIL++-M",
+)  # fmt: skip
 
 Generators = torch.Generator | list[torch.Generator] | None
+
+
+class UnCLIP(Host):
+    """Stable unCLIP."""
+
+    def slot(self, pipe: Any) -> Slot | None:
+        if not isinstance(pipe, StableUnCLIPImg2ImgPipeline):
+            return None
+        width = host_width(pipe)
+        return replace(SLOT, width=width, space=space_of(width))
+
+    def norm(self, pipe: Any) -> float | None:
+        """E||x||^2 = sum(mean^2 + std^2) of the training data, by which the host standardises embeddings itself.
+
+        A normaliser as diffusers makes it, mean 0 and std 1, was never measured (Stable unCLIP ViT-H probably ships
+        one) and says nothing.
+        """
+        # On the CPU: double does not exist on MPS.
+        mean, std = (t.detach().cpu().double() for t in (pipe.image_normalizer.mean, pipe.image_normalizer.std))
+        return float((mean.square() + std.square()).sum().sqrt()) if mean.any() or not std.eq(1).all() else None
+
+    @contextmanager
+    def conditioned(
+        self, pipe: Any, embeds: torch.Tensor, *, num: int, guided: bool, negative: torch.Tensor | None = None
+    ) -> Iterator[dict[str, Any]]:
+        if embeds.ndim != 2 or negative is not None:
+            raise HostError(f"{SLOT.name}: wanted one embedding a picture and no negative one, which is zeros here")
+
+        def encode(
+            *, device: Any, do_classifier_free_guidance: bool, noise_level: Any, generator: Any, **_: Any
+        ) -> Any:
+            rows = to_host(embeds, device=device, dtype=pipe.unet.dtype)
+            labels = noised_embeddings(pipe, rows, int(noise_level), num, generator)
+            return with_negative_half(labels) if do_classifier_free_guidance else labels
+
+        with bound_method(pipe, "_encode_image", encode):
+            yield {"image_embeds": embeds, "image": None}
+
+    def load(self, folder: str | os.PathLike[str], **options: Any) -> Any:
+        from .unclip_files import load_host  # which needs this file
+
+        return load_host(folder, **options)
 
 
 # ---- fit ----
@@ -49,33 +99,16 @@ def check_host(host: Any, embed_dim: int) -> None:
     Raises:
         HostError: naming both widths, and the variant where it is a known one.
     """
-    check_width(getattr(host, "name_or_path", "") or type(host).__name__, embed_dim, host_width(host))
+    check_width(getattr(host, "name_or_path", "") or type(host).__name__, embed_dim, UnCLIP().slot(host))
 
 
 # ---- what the host expects of embeddings and prompts ----
 
 
 def host_norm(host: Any) -> float:
-    """Length of a typical embedding in the host's training data: E||x||^2 = sum(mean^2 + std^2).
-
-    The host was trained on raw embeddings and standardises them itself; a vector of another length is off its data.
-    A normaliser as diffusers makes it, mean 0 and std 1, was never measured (Stable unCLIP ViT-H probably ships one):
-    then the length is the ``norm`` of the host's adapter, and where that was not measured either the square root of the
-    width, with a warning.
-    """
-    # On the CPU: double does not exist on MPS.
-    mean, std = (t.detach().cpu().double() for t in (host.image_normalizer.mean, host.image_normalizer.std))
-    length = float((mean.square() + std.square()).sum().sqrt())
-    if mean.any() or not std.eq(1).all():
-        return length
+    """Length of a typical embedding: of :meth:`UnCLIP.norm`, else the ``norm`` of the host's adapter, else a guess."""
     adapter = getattr(host, "adapter", None)
-    if adapter is not None and adapter.config.norm is not None:
-        return adapter.config.norm
-    words = "the host does not say how long its image embeddings are (image_normalizer has mean 0, std 1), so"
-    advice = "measured it? pipe.adapter.register_to_config(norm=LENGTH)"
-    words = f"{words} {length:.1f} stands in, the square root of their width; {advice}"
-    warnings.warn(words, Bind2GenWarning, stacklevel=2)
-    return length
+    return length_of(UnCLIP().norm(host), adapter and adapter.config.norm, host_width(host))
 
 
 def to_host(embeds: torch.Tensor, *, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -115,24 +148,6 @@ def with_negative_half(class_labels: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.zeros_like(class_labels), class_labels])
 
 
-def prompts_for(prompt: str | list[str] | None, count: int, name: str = "prompt") -> list[str]:
-    """One prompt an embedding: the host takes its batch size from the prompts.
-
-    Raises:
-        InputError: neither text nor a list of texts.
-        HostError: a list of another length.
-    """
-    if prompt is None or isinstance(prompt, str):
-        return [prompt or ""] * count
-    if not isinstance(prompt, list | tuple) or not all(isinstance(text, str) for text in prompt):
-        raise InputError(f"{name}: wanted a text or a list of texts, got {prompt!r}")
-    if len(prompt) == 1:
-        return list(prompt) * count
-    if len(prompt) != count:
-        raise HostError(f"{name}: wanted one, or one for each of the {count} embeddings, got {len(prompt)}")
-    return list(prompt)
-
-
 def unet_conditions(
     host: Any,
     image_embeds: torch.Tensor,
@@ -160,7 +175,7 @@ def unet_conditions(
         listed = prompts_for(texts, len(image_embeds), name)
         states = host.encode_prompt(listed, image_embeds.device, num_images, False, lora_scale=lora_scale)[0]
         if any(listed):
-            _warn_of_lost_words(host.tokenizer, listed, states, name)
+            warn_of_lost_words(host.tokenizer, listed, states, name)
         return states
 
     with layers_skipped(host.text_encoder, host.clip_skip):
@@ -170,42 +185,6 @@ def unet_conditions(
         return prompt_embeds, class_labels
     # As in diffusers, clip_skip does not count for the negative half.
     return torch.cat([encoded(negative_prompt, "negative_prompt"), prompt_embeds]), with_negative_half(class_labels)
-
-
-@contextmanager
-def layers_skipped(text_encoder: Any, count: int | None) -> Iterator[None]:
-    """Leave the last ``count`` layers of a CLIP text encoder out; its final norm stays.
-
-    The host's own ``clip_skip`` takes the norm from ``text_encoder.text_model``, which CLIPTextModel of newer
-    transformers has not, and calls it after offloading has taken it away.
-
-    Raises:
-        InputError: there are not so many layers.
-    """
-    if count is None:
-        yield
-        return
-    encoder = getattr(text_encoder, "text_model", text_encoder).encoder
-    layers = encoder.layers
-    if not isinstance(count, int) or not 0 <= count <= len(layers):
-        raise InputError(f"clip_skip: wanted a whole number in 0..{len(layers)} (layers), got {count!r}")
-    encoder.layers = layers[: len(layers) - count]
-    try:
-        yield
-    finally:
-        encoder.layers = layers
-
-
-def _warn_of_lost_words(tokenizer: Any, texts: list[str], states: torch.Tensor, name: str) -> None:
-    if not states.any():  # the bundled generator learned without prompts
-        warnings.warn(f"{name}: this host reads none; words go in by text=", Bind2GenWarning, stacklevel=2)
-        return
-    context = tokenizer.model_max_length
-    for text in dict.fromkeys(texts):
-        ids = tokenizer(text, verbose=False)["input_ids"]
-        if len(ids) > context:
-            lost = tokenizer.decode(ids[context - 1 : -1])  # the end token takes the last place
-            warnings.warn(f"{name}: the host reads {context} tokens; lost: {lost!r}", Bind2GenWarning, stacklevel=2)
 
 
 # ---- from embeddings to latents ----

@@ -1,18 +1,15 @@
-"""The denoising loop of a Stable unCLIP host: one call at a time, with the callbacks that today's pipelines have."""
+"""The denoising loop of a Stable unCLIP host, with the callbacks that today's pipelines have."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from ...errors import HostError, ShapeError
+from ...errors import ShapeError
 
 ESTIMATE = "pred_original_sample"  # as diffusers' schedulers call it; a callback may look at it, not change it
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "class_labels", ESTIMATE)
@@ -85,41 +82,6 @@ class SteppedMixin:
     def interrupt(self) -> bool:
         """Whether the call stops after this step and decodes what is there."""
         return self._interrupt
-
-
-# ---- one call at a time ----
-
-
-class _Turn:
-    def __init__(self) -> None:
-        self.lock, self.owner = threading.Lock(), 0
-
-
-_turns: WeakKeyDictionary[Any, _Turn] = WeakKeyDictionary()  # by scheduler, not on it: locks can't be copied or saved
-_turns_lock = threading.Lock()
-
-
-@contextmanager
-def one_at_a_time(scheduler: Any) -> Iterator[None]:
-    """Let other threads wait until a scheduler is free: it counts the steps of one call, and pipelines share it.
-
-    Raises:
-        HostError: the waiting would never end, as it is a callback that calls its own pipeline.
-    """
-    with _turns_lock:
-        turn = _turns.setdefault(scheduler, _Turn())
-    if turn.owner == threading.get_ident():
-        raise HostError(
-            f"scheduler: wanted one that is free, this {type(scheduler).__name__} is in the middle of the call whose "
-            'callback calls again; use a second pipeline, type(pipe)(**pipe.components | {"scheduler": '
-            "copy.deepcopy(pipe.scheduler)})"
-        )
-    with turn.lock:
-        turn.owner = threading.get_ident()
-        try:
-            yield
-        finally:
-            turn.owner = 0
 
 
 # ---- the loop ----

@@ -1,0 +1,199 @@
+"""ImageBind in front of any loaded diffusers pipeline that has a slot for image embeddings."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+
+from ..errors import HostError, InputError
+from ..hosts.pictures.arguments import check_inputs
+from ..hosts.pictures.contract import check_width, host_of, length_of
+from ..hosts.pictures.prompts import prompts_for
+from ..hosts.pictures.turns import one_at_a_time
+from ..imagebind.loading import load_config, load_imagebind, load_processor
+from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
+from ..modality import MODALITIES
+from ..space.adapter import EmbeddingAdapter
+from .conditioning import ImageBindConditioning, call_defaults
+from .parts import fitting_adapter, load_adapter
+
+PROMPTS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2")
+
+
+def bind(
+    pipe: Any,
+    *,
+    imagebind: ImageBindModel | str | os.PathLike[str],
+    processor: ImageBindProcessor | None = None,
+    adapter: EmbeddingAdapter | str | os.PathLike[str] | None = None,
+    modalities: list[str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> BoundPipeline:
+    """Put ImageBind in front of a loaded pipeline: ``with bind(pipe, imagebind=...) as sounding: sounding(audio=...)``.
+
+    Nothing of the pipeline is changed but during a call.
+
+    Args:
+        pipe: a Stable unCLIP, or a Stable Diffusion 1.5 or SDXL with an IP-Adapter.
+        imagebind: a loaded model, its folder or hub id, or the official ``imagebind_huge.pth``, which is then loaded to
+            where the pipeline is.
+        processor: default is the one saved with ``imagebind``, for released weights the known one.
+        adapter: or the folder that ``bind2gen fit-gap`` wrote; default is the one in ``adapter`` beside ``imagebind``,
+            else one that blends without a shift over the modality gap, with a warning.
+        modalities: load only these towers, where ``imagebind`` is a path; default is all.
+        dtype: of what is loaded here; default is the pipeline's.
+
+    Raises:
+        HostError: the pipeline has no slot that is known, or is not as it can be used, or takes another width.
+        CheckpointError: ``imagebind`` cannot be loaded, or has no processor.
+    """
+    if isinstance(pipe, ImageBindConditioning):
+        raise HostError(f"{type(pipe).__name__}: wanted a diffusers pipeline, this one has ImageBind in front already")
+    slot, source, name = host_of(pipe)[1], imagebind, getattr(pipe, "name_or_path", "") or type(pipe).__name__
+    if not isinstance(imagebind, ImageBindModel):
+        check_width(name, load_config(imagebind).embed_dim, slot)  # refused before gigabytes are read
+        processor = processor or load_processor(imagebind)
+        imagebind = load_imagebind(imagebind, modalities=modalities, dtype=dtype or pipe.dtype).to(pipe.device)
+    check_width(name, imagebind.config.embed_dim, slot)
+    processor = processor or load_processor(imagebind)
+    processor.check(imagebind.config)
+    if isinstance(adapter, str | os.PathLike):
+        adapter = load_adapter(adapter)
+    adapter = adapter or fitting_adapter(imagebind, None, source)
+    adapter.claim(imagebind)
+    return BoundPipeline(pipe, imagebind, processor, adapter)
+
+
+class BoundPipeline(ImageBindConditioning):
+    """What :func:`bind` gives: called like the pipeline, with inputs of any modality beside its own arguments.
+
+    Attributes:
+        pipe: the pipeline, as it was.
+        host, slot: what it is, and where it takes embeddings.
+    """
+
+    def __init__(
+        self, pipe: Any, imagebind: ImageBindModel, processor: ImageBindProcessor, adapter: EmbeddingAdapter
+    ) -> None:
+        self.pipe, self.imagebind, self.processor, self.adapter = pipe, imagebind, processor, adapter
+        self.host, self.slot = host_of(pipe)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to undo: a call puts back what it changed."""
+
+    @property
+    def host_norm(self) -> float:
+        return length_of(self.host.norm(self.pipe), self.adapter.config.norm, self.slot.width)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return call_defaults(self.pipe)
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return self.imagebind.device
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        audio: Any = None,
+        image: Any = None,
+        text: Any = None,
+        video: Any = None,
+        depth: Any = None,
+        thermal: Any = None,
+        imu: Any = None,
+        *,
+        weights: Mapping[str, float] | None = None,
+        sampling_rate: float | None = None,
+        image_embeds: torch.Tensor | None = None,
+        rescale_embeds: bool = True,
+        together: bool = False,
+        negative: Mapping[str, Any] | torch.Tensor | None = None,
+        host: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Draw what is heard, seen or said.
+
+        Args:
+            audio, image, text, video, depth, thermal, imu: one input or a list of them (a batch), any mix; a single
+                one is shared by the batch.
+            weights, sampling_rate: as of :class:`bind2gen.ImageBindUnCLIPPipeline`.
+            image_embeds: (B, D) conditioning instead of inputs, scaled to the host's length unless ``rescale_embeds``
+                is False; where the host takes several embeddings a picture, also (B, S, D).
+            together: all of the batch go into one picture. ``masks`` say so too.
+            negative: inputs by modality, or (1 or B, D): what the pictures are guided away from.
+            host: arguments of the pipeline that have a modality's name, such as the picture that img2img begins with:
+                ``host={"image": picture}``.
+            arguments: of the pipeline (``prompt``, one or one a picture, ``generator``, ``num_inference_steps`` ...)
+                and of its host, as of its ``conditioned`` (IP-Adapter's ``scale``, ``start``, ``end``, ``masks``).
+
+        Returns:
+            What the pipeline gives.
+
+        Raises:
+            InputError: an input cannot be read; nothing was given; an argument that nobody takes.
+            ShapeError, HostError: batch sizes, widths or options that do not fit.
+        """
+        raw = dict(audio=audio, image=image, text=text, video=video, depth=depth, thermal=thermal, imu=imu)
+        given = {name: value for name, value in raw.items() if value is not None}
+        check_inputs(given, image_embeds, weights, arguments.get("prompt"))
+        own, options, known = dict(host or {}), self._options(), self.defaults
+        chosen = {name: arguments.pop(name) for name in options & arguments.keys()}
+        arguments = arguments | own
+        if unknown := sorted(arguments.keys() - known.keys()):
+            words = f"{', '.join(unknown)}: {type(self.pipe).__name__} takes no such argument"
+            raise InputError(f"{words}; of its slot's own there are {', '.join(sorted(options)) or 'none'}")
+
+        rows = self.condition(self.embed(**given, sampling_rate=sampling_rate), weights) if given else None
+        rows = self._several(image_embeds, rescale_embeds) if rows is None else rows
+        if (together or chosen.get("masks") is not None) and rows.ndim == 2:
+            rows = rows[None]
+        if isinstance(negative, Mapping):
+            negative = self.condition(self.embed(**negative))
+        elif negative is not None:
+            negative = self._direct(negative, rescale_embeds)
+        for name in PROMPTS:
+            always = name == "prompt" and arguments.get("prompt_embeds") is None  # a batch is counted by its prompts
+            if name in known and (always or arguments.get(name) is not None):
+                arguments[name] = prompts_for(arguments.get(name), len(rows), name)
+        guidance = arguments.get("guidance_scale", known.get("guidance_scale"))
+        num = arguments.get("num_images_per_prompt", 1)
+        call = {"num": num, "guided": guidance is not None and guidance > 1, "negative": negative}
+        with one_at_a_time(self.pipe.scheduler), self.host.conditioned(self.pipe, rows, **call, **chosen) as wanted:
+            if lost := [name for name in MODALITIES if name in known and name not in wanted.keys() | own.keys()]:
+                name = type(self.pipe).__name__
+                raise InputError(f"{lost[0]}: {name} begins with one of its own: host={{'{lost[0]}': ...}}")
+            return self.pipe(**_merged(arguments, wanted))
+
+    def _options(self) -> set[str]:
+        """What this host's ``conditioned`` takes beside what all do."""
+        return set(inspect.signature(self.host.conditioned).parameters) - {
+            "pipe",
+            "embeds",
+            "num",
+            "guided",
+            "negative",
+        }
+
+    def _several(self, image_embeds: Any, rescale: bool) -> torch.Tensor:
+        if not isinstance(image_embeds, torch.Tensor) or image_embeds.ndim != 3:
+            return self._direct(image_embeds, rescale)
+        return self._direct(image_embeds.flatten(0, 1), rescale).unflatten(0, image_embeds.shape[:2])
+
+
+def _merged(arguments: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The host's arguments over the caller's; of two mappings, such as ``cross_attention_kwargs``, both count."""
+    both = {
+        name: {**arguments[name], **value} for name, value in wanted.items()
+        if isinstance(value, Mapping) and isinstance(arguments.get(name), Mapping)
+    }  # fmt: skip
+    return {**arguments, **wanted, **both}

@@ -1,0 +1,86 @@
+"""Raw inputs to a host's conditioning vectors: what stands in front of every picture host."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..errors import ShapeError
+from ..imagebind.embedding import embed_inputs
+from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
+from ..space.adapter import EmbeddingAdapter
+from ..space.arithmetic import match_norm, normalize
+
+
+class ImageBindConditioning:
+    """ImageBind, its front ends and the adapter, in front of a host of which only a vector's length is known.
+
+    A base of :class:`bind2gen.ImageBindUnCLIPPipeline`, which is its host itself, and of what :func:`bind2gen.bind`
+    gives.
+    """
+
+    imagebind: ImageBindModel
+    processor: ImageBindProcessor
+    adapter: EmbeddingAdapter
+
+    @property
+    def host_norm(self) -> float:
+        """Length of the host's conditioning vectors."""
+        raise NotImplementedError
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The arguments that a call takes of the host, and what each is where it is not given."""
+        return call_defaults(self)
+
+    def embed(self, *, sampling_rate: float | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
+        """ImageBind embeddings of raw inputs: modality -> (B, D) unit norm float32.
+
+        Args:
+            inputs: ``audio=``, ``image=``, ``text=``, ``video=``, ``depth=``, ``thermal=``, ``imu=``: one input, or a
+                list of them. Where a sensor needs more than a file says, pass what its loader gives, such as
+                ``bind2gen.preprocess.depth.load("d.png", sensor="kinect_v2")``.
+            sampling_rate: Hz, of sounds given as arrays without a rate.
+        """
+        given = {name: value for name, value in inputs.items() if value is not None}
+        return embed_inputs(
+            self.imagebind, self.processor, given,
+            sampling_rate=sampling_rate, device=self._execution_device, name="pipe.imagebind",
+        )  # fmt: skip
+
+    def condition(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float] | None = None) -> torch.Tensor:
+        """Unit-norm embeddings by modality, (B, D) -> (B, D) conditioning vectors of the host's length.
+
+        Shift over the modality gap, weighted blend, unit norm, host norm. A single item is shared by a batch.
+
+        Raises:
+            ShapeError: batches of different sizes.
+        """
+        sizes = {name: len(value) for name, value in embeds.items()}
+        count = max(sizes.values())
+        if any(size not in (1, count) for size in sizes.values()):
+            words = ", ".join(f"{size} of {name}" for name, size in sizes.items())
+            raise ShapeError(f"wanted as many inputs of each modality, or one that all share; got {words}")
+        spread = {name: value.expand(count, -1) for name, value in embeds.items()}
+        return match_norm(self.adapter(spread, weights), self.host_norm)
+
+    def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:
+        wanted, is_tensor = self.adapter.config.embed_dim, isinstance(image_embeds, torch.Tensor)
+        if not is_tensor or image_embeds.ndim != 2 or image_embeds.shape[1] != wanted or not len(image_embeds):
+            came = tuple(image_embeds.shape) if is_tensor else type(image_embeds).__name__
+            raise ShapeError(f"image_embeds: wanted a tensor (B, {wanted}), got {came}")
+        unit = normalize(image_embeds.float())  # also refuses NaN
+        return match_norm(unit, self.host_norm) if rescale else image_embeds.float()
+
+
+def call_defaults(pipe: Any) -> dict[str, Any]:
+    """Arguments of a pipeline's call and their defaults; those that must be given have none and are None."""
+    parameters = inspect.signature(type(pipe).__call__).parameters
+    return {
+        name: None if p.default is p.empty else p.default for name, p in list(parameters.items())[1:]
+        if p.kind is not p.VAR_KEYWORD
+    }  # fmt: skip
