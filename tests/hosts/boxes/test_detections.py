@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bind2gen.errors import DependencyError, InputError, NonFiniteError, ShapeError
 from bind2gen.hosts.boxes.detections import Detections, Proposals
-from bind2gen.hosts.boxes.formats import from_rle, to_rle
+from bind2gen.hosts.boxes.run_lengths import from_rle, to_rle
 
 LABELS, SIZE = ("dog", "bell", "dog"), (12, 8)
 PYCOCOTOOLS_DISC = (
