@@ -18,7 +18,7 @@ from .arguments import UsageError, above_zero, finite, whole
 
 if TYPE_CHECKING:
     from ..imagebind.processor import ImageBindProcessor
-    from ..preprocess.imu_reading import Stated
+    from ..preprocess.imu import Stated
 
 DEPTH_SENSORS = (
     "kinect_v1", "kinect_v2", "realsense", "realsense_d435", "realsense_d455", "xtion", "iphone_lidar",
@@ -190,7 +190,7 @@ class SensorOptions:
 
     def stated(self) -> Stated:
         """What is said of motion files, for streaming them."""
-        from ..preprocess.imu_reading import Stated
+        from ..preprocess.imu import Stated
 
         return Stated(**{name: value for name, value in self.loading.get("imu", {}).items() if name in STATED})
 

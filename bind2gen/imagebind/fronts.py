@@ -11,7 +11,7 @@ import torch
 from ..errors import InputError
 from ..preprocess import audio, depth, image, imu, text, thermal, video
 from ..preprocess.audio_settings import FRAME_SHIFT
-from ..preprocess.imu_arrays import is_array_source
+from ..preprocess.imu.arrays import is_array_source
 from ..preprocess.settings import Settings
 from .config import TowerConfig
 

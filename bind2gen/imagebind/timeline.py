@@ -10,8 +10,7 @@ import torch
 
 from ..errors import InputError, ModalityError
 from ..preprocess.audio_settings import AudioSettings
-from ..preprocess.imu import ImuSettings
-from ..preprocess.imu_reading import Stated
+from ..preprocess.imu import ImuSettings, Stated
 from ..preprocess.settings import Settings
 from ..preprocess.sliding import Batch, audio_windows, imu_windows, video_windows
 from ..preprocess.video import VideoSettings

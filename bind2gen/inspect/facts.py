@@ -15,8 +15,7 @@ from ..preprocess.audio_settings import FRAME_SHIFT, AudioSettings
 from ..preprocess.depth import CONVENTIONS, DepthMap, DepthSettings, disparity_of
 from ..preprocess.films import opened_film
 from ..preprocess.image import ImageSettings
-from ..preprocess.imu_recording import ImuRecording
-from ..preprocess.imu_settings import ImuSettings
+from ..preprocess.imu import ImuRecording, ImuSettings
 from ..preprocess.mel import frame_samples
 from ..preprocess.settings import Settings
 from ..preprocess.sources import opened

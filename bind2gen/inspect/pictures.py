@@ -14,8 +14,7 @@ from ..preprocess.audio import Waveform
 from ..preprocess.audio_settings import FRAME_SHIFT, AudioSettings
 from ..preprocess.depth import DepthMap, DepthSettings
 from ..preprocess.image import ImageSettings
-from ..preprocess.imu_recording import ImuRecording
-from ..preprocess.imu_settings import ImuSettings
+from ..preprocess.imu import ImuRecording, ImuSettings
 from ..preprocess.settings import Settings
 from ..preprocess.thermal import ThermalPicture, ThermalSettings
 from ..preprocess.video import VideoClips, VideoSettings

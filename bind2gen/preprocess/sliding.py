@@ -15,10 +15,11 @@ from ..errors import EmptyInputError, TooLargeError
 from . import audio, imu, listening, video
 from .films import opened_film
 from .frames import Timeline
-from .imu_arrays import is_numpy_file
-from .imu_files import open_table
-from .imu_grid import GridStream
-from .imu_reading import Stated, columns_of, motion_blocks, understand, with_gaps
+from .imu import Stated
+from .imu.arrays import is_numpy_file
+from .imu.grid import GridStream
+from .imu.reading import read
+from .imu.tables import open_table
 from .mel import frame_samples
 from .resampling import StreamResampler, padded_end
 from .sound_files import sound_blocks
@@ -85,15 +86,12 @@ def _motion(source: Any, settings: imu.ImuSettings, stated: Stated) -> Iterator[
     """(6, m) blocks at the settings' rate."""
     folder = isinstance(source, str | os.PathLike) and Path(source).is_dir()
     if is_file_source(source) and not folder and not is_numpy_file(source):
-        table = open_table(source)
-        columns, use_times = columns_of(table, stated), stated.sampling_rate is None
-        found = understand(motion_blocks(table, columns, use_times), columns, stated, table.name, table.names)
-        found = with_gaps(found, settings.max_gap, settings.missing_gyroscope)
+        found = read(open_table(source), stated, settings, whole=False)
         if (longest := max((end - start for start, end in found.description.gaps), default=0.0)) > settings.max_seconds:
             most = f"the limit is {settings.max_seconds:.0f} s"
-            raise TooLargeError(f"{table.name}: {longest:.0f} s without samples, {most}; split it there")
+            raise TooLargeError(f"{found.name}: {longest:.0f} s without samples, {most}; split it there")
         grid = GridStream(found.timing.rate, found.timing.times, settings.sampling_rate, settings.max_gap)
-        blocks = found.streamed(values for values, _ in motion_blocks(table, columns, use_times))
+        blocks = found.blocks()
     else:
         motion = imu.load(source, settings=settings, **vars(stated))
         grid, blocks = imu.grid_stream(motion, settings), iter(motion.samples.split(BLOCK, dim=1))

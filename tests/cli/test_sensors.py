@@ -15,8 +15,10 @@ from bind2gen.cli import sensors
 from bind2gen.cli.arguments import INPUT_MODALITIES
 from bind2gen.files.embeddings import load_embeddings
 from bind2gen.modality import MODALITIES
-from bind2gen.preprocess import depth, depth_files, depth_sensors, imu, imu_times, imu_units, thermal
-from bind2gen.preprocess.imu_reading import Stated
+from bind2gen.preprocess import depth, depth_files, depth_sensors, imu, thermal
+from bind2gen.preprocess.imu import Stated
+from bind2gen.preprocess.imu import times as imu_times
+from bind2gen.preprocess.imu import units as imu_units
 
 NEAR = 1e-5
 
@@ -148,7 +150,7 @@ def make_bad(folder: Path) -> None:
     Image.fromarray(np.zeros((40, 40), np.uint16)).save(folder / "holes.png")
     np.save(folder / "bare.npy", np.ones((6, 50), np.float32) * 9.8)
     (folder / "counts.csv").write_text("t,ax,ay,az\n" + "".join(f"{i / 50},{i % 7},0,16384\n" for i in range(200)))
-    (folder / "nameless.csv").write_text("".join(f"{i / 50},{i % 7},0,9.8\n" for i in range(200)))
+    (folder / "nameless.csv").write_text("".join(f"{i / 50},{i % 7},0,9.8,0,{i % 7},9.8\n" for i in range(200)))
     (folder / "back.csv").write_text(
         "t,ax,ay,az\n" + "".join(f"{abs(i - 50) / 50},{i % 7},0,9.8\n" for i in range(200))
     )

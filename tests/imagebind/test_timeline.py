@@ -18,7 +18,7 @@ from bind2gen.imagebind.timeline import embed_timeline, stream_windows
 from bind2gen.preprocess import audio, imu, video
 from bind2gen.preprocess.audio import AudioSettings
 from bind2gen.preprocess.imu import ImuSettings, Stated
-from bind2gen.preprocess.imu_grid import GridStream
+from bind2gen.preprocess.imu.grid import GridStream
 from bind2gen.preprocess.resampling import StreamResampler
 from bind2gen.preprocess.sliding import cut_windows
 from bind2gen.preprocess.video import VideoSettings
@@ -38,7 +38,7 @@ def model(make_imagebind: Callable[[], ImageBindModel]) -> ImageBindModel:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks far smaller than a window, so that every border is crossed."""
     monkeypatch.setattr("bind2gen.preprocess.sound_files.STREAM_BLOCK", 997)
-    monkeypatch.setattr("bind2gen.preprocess.imu_files.BLOCK", 37)
+    monkeypatch.setattr("bind2gen.preprocess.imu.tables.BLOCK", 37)
     monkeypatch.setattr("bind2gen.preprocess.sliding.BLOCK", 997)
 
 

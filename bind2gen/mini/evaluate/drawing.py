@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ...errors import Bind2GenWarning
 from ...hosts.pictures.unclip import picture_size
 from ...pipelines.unclip import ImageBindUnCLIPPipeline
-from ...preprocess.imu_recording import ImuRecording
+from ...preprocess.imu import ImuRecording
 from ..data import AudioSet, ImuSet
 from ..recipe import TEMPLATES
 

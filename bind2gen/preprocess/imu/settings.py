@@ -6,10 +6,11 @@ ImageBind (arXiv 2305.05665, section 4), whose model takes 2000 samples of six c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from ..errors import InputError
-from .settings import Settings
+from ...errors import InputError
+from ..settings import Settings
 
 SAMPLING_RATE = 200.0  # Hz
 SAMPLES = 2000
@@ -61,8 +62,7 @@ class ImuSettings(Settings):
         if self.window is not None and not 1 <= round(self.window * self.sampling_rate) <= self.samples:
             longest = self.samples / self.sampling_rate
             raise InputError(f"ImuSettings: wanted window of at most {longest:g} s (samples), got {self.window}")
-        turned = self.axes.replace("-", "") if isinstance(self.axes, str) else ""
-        if sorted(turned) != ["x", "y", "z"] or "--" in self.axes or self.axes.endswith("-"):
+        if not re.fullmatch("(-?[xyz]){3}", str(self.axes)) or len(set(self.axes) - {"-"}) != 3:
             raise InputError(f"ImuSettings: wanted axes as x, y, z in some order, e.g. 'y-xz', got {self.axes!r}")
 
     @property
@@ -84,15 +84,8 @@ class ImuSettings(Settings):
     @property
     def axis_order(self) -> tuple[list[int], list[float]]:
         """For each of x, y, z: the source's axis number, and its sign."""
-        numbers, signs, sign = [], [], 1.0
-        for mark in self.axes:
-            if mark == "-":
-                sign = -1.0
-                continue
-            numbers.append("xyz".index(mark))
-            signs.append(sign)
-            sign = 1.0
-        return numbers, signs
+        marks = re.findall("-?[xyz]", self.axes)
+        return ["xyz".index(mark[-1]) for mark in marks], [-1.0 if mark[0] == "-" else 1.0 for mark in marks]
 
 
 # What "2000 samples" of the released model may mean. imu2clip, from the same group, cuts 10 s at 200 Hz, which the

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ..errors import Bind2GenWarning, ShapeError, TooLargeError
-from .imu_arrays import Arrays, from_arrays, is_array_source, is_numpy_file, read_numpy
-from .imu_files import Table, open_table
-from .imu_folders import gravity_beside, load_folder, load_uci_har
-from .imu_grid import GridStream
-from .imu_pairs import merged, read_track, with_gravity
-from .imu_reading import ADDED, Stated, Understanding, columns_of, motion_blocks, recording, understand, with_gaps
-from .imu_recording import STANDARD_GRAVITY, ImuDescription, ImuRecording
-from .imu_settings import DEFAULTS, POLICIES, READINGS, ImuSettings
-from .resampling import padded_end
-from .sources import is_file_source, source_name
+from ...errors import InputError, ShapeError, TooLargeError
+from ..resampling import padded_end
+from ..sources import is_file_source, source_name
+from .arrays import from_arrays, is_array_source, is_numpy_file, read_numpy
+from .folders import is_uci_har, load_uci_har, pair_in, read_pair
+from .grid import GridStream
+from .reading import read
+from .recording import STANDARD_GRAVITY, ImuDescription, ImuRecording, Stated, warn
+from .settings import DEFAULTS, POLICIES, READINGS, ImuSettings
+from .tables import open_table
 
 __all__ = [
     "ImuDescription", "ImuRecording", "ImuSettings", "POLICIES", "READINGS", "STANDARD_GRAVITY", "Stated",
@@ -47,21 +43,24 @@ def load(
     """Read a recording; what is not stated is found out, and ``description`` says what was found.
 
     Args:
-        source: a path, bytes or file object of a table (CSV, TSV or white-space text, also gzipped; Parquet), NPY or
-            NPZ; a folder of Sensor Logger or Phyphox (``Accelerometer.csv`` and ``Gyroscope.csv``) or of UCI HAR
-            (``total_acc_x_*.txt`` ...; see ``row``); ``(accelerometer file, gyroscope file)``; an array or tensor
-            (6, N), (N, 6), or (3, N), (N, 3) without gyroscope; ``(array, rate)``; a dict with ``accelerometer`` and
-            ``gyroscope`` or ``samples``, and ``timestamps`` or ``sampling_rate``; or an :class:`ImuRecording`.
-            ``Gravity.csv`` beside an ``Accelerometer.csv`` that has its gravity taken off is added to it.
+        source: a path, bytes or file object of a table (CSV, TSV or white-space text, also gzipped; JSON; Parquet),
+            as known recorders write it (:data:`bind2gen.preprocess.imu.layouts.LAYOUTS`), with other names of columns,
+            or without; NPY or NPZ; a folder with a table of each sensor (``Accelerometer.csv`` and ``Gyroscope.csv``,
+            or one name with ``acc`` and one with ``gyr`` in it) or of UCI HAR (``total_acc_x_*.txt``; see ``row``);
+            ``(accelerometer file, gyroscope file)``; an array or tensor (6, N), (N, 6), or (3, N), (N, 3) without
+            gyroscope; ``(array, rate)``; a dict with ``accelerometer`` and ``gyroscope`` or ``samples``, and
+            ``timestamps`` or ``sampling_rate``; or an :class:`ImuRecording`. ``Gravity.csv`` beside an
+            ``Accelerometer.csv`` that has its gravity taken off is added to it.
         settings: ``max_gap``, ``max_seconds`` and ``missing_gyroscope`` are used here.
-        accelerometer_unit: ``"m/s^2"``, ``"g"`` or ``"mg"``; None: by the header, or by the size of gravity.
-        gyroscope_unit: ``"rad/s"``, ``"deg/s"`` or ``"mdeg/s"``; None: by the header, or by peak and gravity's turning.
+        accelerometer_unit: ``"m/s^2"``, ``"g"`` or ``"mg"``; None: by header or layout, or by the size of gravity.
+        gyroscope_unit: ``"rad/s"``, ``"deg/s"`` or ``"mdeg/s"``; None: by header or layout, or by peak and gravity's
+            turning; where none of them tells it, a warning says so.
         time_unit: ``"s"``, ``"ms"``, ``"us"``, ``"ns"`` or ``"iso"``.
         columns: ``{"accelerometer": three, "gyroscope": three, "time": one}``, names or numbers from 0; of a pair,
             numbers or names that hold for both files.
         sampling_rate: Hz; the samples are taken as evenly spaced, and times are passed over.
         timestamps: what to make of times that jitter, repeat or run backwards: ``"auto"``, ``"given"``, ``"even"`` or
-            ``"sort"``; see :func:`~bind2gen.preprocess.imu_times.understood`.
+            ``"sort"``; see :func:`~bind2gen.preprocess.imu.times.understood`.
         row: which window of a UCI HAR folder, from 0.
 
     Raises:
@@ -71,59 +70,27 @@ def load(
     if isinstance(source, ImuRecording):
         return _checked_length(source, settings)
     stated = Stated(accelerometer_unit, gyroscope_unit, time_unit, columns, sampling_rate, timestamps)
+    if isinstance(source, str | os.PathLike) and (folder := Path(source)).is_dir():
+        if is_uci_har(folder):
+            windows = load_uci_har(folder, row)
+            if len(windows) > 1:
+                most = f"UCI HAR holds {len(windows)} windows"
+                raise InputError(f"{source_name(folder)}: {most}; give row=0..{len(windows) - 1}")
+            return windows[0]
+        source = pair_in(folder)
     if is_array_source(source):
-        return _from_arrays(from_arrays(source), stated, settings, "array")
-    if isinstance(source, tuple) and len(source) == 2:
-        return _from_pair(source[0], source[1], stated, settings)
-    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
-        return load_folder(Path(source), row, lambda first, second: _from_pair(first, second, stated, settings))
-    if not is_file_source(source):
+        found = read(from_arrays(source), stated, settings, whole=True)
+    elif isinstance(source, tuple) and len(source) == 2:
+        found = read_pair(*source, stated, settings)
+    elif is_file_source(source):
+        table = read_numpy(source) if is_numpy_file(source) else open_table(source)
+        found = read(table, stated, settings, whole=True)
+    else:
         raise ShapeError(
             f"{source_name(source)}: wanted motion as a path, bytes, file object, folder, array or pair of files, got "
             f"{type(source).__name__}"
         )
-    return _from_file(source, stated, settings)
-
-
-def _from_file(source: Any, stated: Stated, settings: ImuSettings) -> ImuRecording:
-    if is_numpy_file(source):
-        return _from_arrays(read_numpy(source), stated, settings, source_name(source))
-    understanding, values = _whole_table(open_table(source), stated)
-    return _finished(understanding, values, settings)
-
-
-def _from_arrays(arrays: Arrays, stated: Stated, settings: ImuSettings, name: str) -> ImuRecording:
-    return _finished(arrays.understood(stated, name), arrays.values, settings)
-
-
-def _whole_table(table: Table, stated: Stated) -> tuple[Understanding, np.ndarray]:
-    columns = columns_of(table, stated)
-    blocks = list(motion_blocks(table, columns, stated.sampling_rate is None))
-    understanding = understand(blocks, columns, stated, table.name, table.names)
-    return understanding, np.concatenate([values for values, _ in blocks], axis=1)
-
-
-def _finished(understanding: Understanding, values: np.ndarray, settings: ImuSettings) -> ImuRecording:
-    understanding = with_gaps(understanding, settings.max_gap, settings.missing_gyroscope)
-    return _checked_length(recording(understanding, understanding.samples(values)), settings)
-
-
-def _from_pair(accelerometer: Any, gyroscope: Any, stated: Stated, settings: ImuSettings) -> ImuRecording:
-    first, second = (read_track(accelerometer, "accelerometer", stated), read_track(gyroscope, "gyroscope", stated))
-    bare, beside = first, gravity_beside(accelerometer)
-    if beside is not None and stated.columns is None:
-        first = with_gravity(first, beside, stated, settings.max_gap)
-    tracks = (first, second)
-    arrays, columns = merged(tracks, settings.max_gap)
-    name = f"{tracks[0].name} + {tracks[1].name}"
-    judged = replace(stated, time_unit="s", timestamps="given", columns=None)  # the times have been judged one by one
-    understanding = arrays.understood(judged, name, columns)
-    if first is not bare:
-        description = understanding.description
-        understanding = replace(understanding, description=replace(description, notes=(ADDED, *description.notes)))
-    for message in (message for track in tracks for message in track.timing.warnings):
-        _warn(f"{name}: {message}")
-    return _finished(understanding, arrays.values, settings)
+    return _checked_length(found.recording(), settings)
 
 
 def _checked_length(motion: ImuRecording, settings: ImuSettings) -> ImuRecording:
@@ -185,7 +152,7 @@ def cut(motion: ImuRecording, settings: ImuSettings = DEFAULTS) -> tuple[torch.T
     bounds = clip_bounds(samples.shape[1], settings)
     if bounds[0][1] < LITTLE * settings.clip_samples:
         seconds, wanted = samples.shape[1] / settings.sampling_rate, settings.clip_samples / settings.sampling_rate
-        _warn(f"{motion.name}: {seconds:.2f} s of motion where a window takes {wanted:g} s; the rest is zeros")
+        warn(motion.name, f"{seconds:.2f} s of motion where a window takes {wanted:g} s; the rest is zeros")
     windows = torch.stack([padded_end(samples[:, start:end], settings.samples) for start, end in bounds])
     return windows, torch.tensor(bounds, dtype=torch.float32) / settings.sampling_rate
 
@@ -202,7 +169,3 @@ def transform(motion: ImuRecording, settings: ImuSettings = DEFAULTS) -> torch.T
 def transform_batch(motions: list[ImuRecording], settings: ImuSettings) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """:func:`transform` of many recordings, each with its windows' times (see :func:`cut`)."""
     return [cut(motion, settings) for motion in motions]
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, Bind2GenWarning, stacklevel=4)

@@ -3,93 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from .resampling import StreamResampler, hermite
+from ..resampling import StreamResampler, hermite
 
 WIDTH = 16  # zero crossings of the anti-aliasing filter: from 0.8 of the Nyquist frequency on it begins to cut
 LEAST_GAP = 2.5  # periods; a shorter step between samples is no gap, however slow the sensor
 
-
-Run = tuple[int, int, float]  # of NaN: channel, first row, one past the last (infinity: not known yet)
+Run = tuple[int, int]  # of NaN: channel, first row
 
 
 class HoleFiller:
-    """Bridges short runs of NaN in (C, n) blocks with straight lines; longer ones hold the last value and are reported.
+    """Bridges runs of at most ``limit`` NaN in (C, n) blocks with straight lines; longer ones hold the last value.
 
-    Args:
-        limit: rows; the longest run that is bridged.
+    Those are told: ``long_runs`` has one past their last row, infinity while they go on.
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.long_runs: list[Run] = []
-        self._pending: np.ndarray | None = None
-        self._first = 0  # row number of the first pending sample
-        self._last: np.ndarray | None = None  # (C,) last value of each channel, NaN where there was none
+        self.limit, self.long_runs = limit, dict[Run, float]()
+        self._held = np.empty((0, 0))  # the row before, and those whose runs may still turn out short
+        self._first = 0  # row number of the first of the latter
+        self._open: dict[int, Run] = {}  # by channel
 
     def push(self, block: np.ndarray, *, end: bool = False) -> np.ndarray:
-        """Filled samples; rows after which a run may still turn out short are held back unless this is the end."""
-        samples = block if self._pending is None else np.concatenate([self._pending, block], axis=1)
-        if self._last is None:
-            self._last = np.full(len(samples), np.nan, samples.dtype)
-        holes = np.isnan(samples)
-        safe = samples.shape[1]
-        if safe:  # a run that was open closes where the next value has come
-            self.long_runs = [
-                (c, row, self._first if stop == math.inf and not holes[c, 0] else stop)
-                for c, row, stop in self.long_runs
-            ]
-        if holes.any():
-            samples = samples.copy()
-            bridged = [
-                run for c in np.flatnonzero(holes.any(axis=1)) for run in self._fill(c, samples[c], holes[c], end)
-            ]
-            # A bridge must not be cut in two. From its last one on, each is looked at once: cuts only move back.
-            for start, stop in sorted(bridged, key=lambda run: -run[1]):
-                if start < safe < stop:
-                    safe = start
-        done, self._pending = samples[:, :safe], np.where(holes[:, safe:], np.nan, samples[:, safe:])
-        if safe:
-            known = ~holes[:, :safe]
-            rows = safe - 1 - known[:, ::-1].argmax(axis=1)
-            self._last = np.where(known.any(axis=1), done[np.arange(len(done)), rows], self._last)
-        self._first += safe
-        return done
+        """Filled samples; the last ``limit + 1`` rows are held back unless this is the end."""
+        if not self._held.size:
+            self._held = np.full((len(block), 1), np.nan, block.dtype)
+        come = self._held.shape[1]
+        samples = np.concatenate([self._held, block], axis=1)
+        safe = samples.shape[1] if end else max(samples.shape[1] - self.limit - 1, 1)
+        for channel in [c for c in self._open if come < samples.shape[1] and not np.isnan(samples[c, come])]:
+            self.long_runs[self._open.pop(channel)] = self._first + come - 1
+        for channel in np.flatnonzero(np.isnan(samples[:, 1:]).any(axis=1)).tolist():
+            holes = np.isnan(samples[channel, 1:]).astype(np.int8)
+            for start, stop in (np.flatnonzero(np.diff(holes, prepend=0, append=0)) + 1).reshape(-1, 2).tolist():
+                goes_on = start == come and channel in self._open
+                if start < safe or goes_on:
+                    self._fill(channel, samples[channel], start, stop, goes_on, end)
+        self._held, self._first = samples[:, safe - 1 :], self._first + safe - 1
+        return samples[:, 1:safe]
 
-    def _fill(self, channel: int, samples: np.ndarray, holes: np.ndarray, end: bool) -> list[tuple[int, float]]:
-        """Fill one channel in place; gives first row and one past the last of short runs (infinity: not known yet)."""
-        short: list[tuple[int, float]] = []
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], holes.astype(np.int8), [0]])))
-        for start, stop in edges.reshape(-1, 2).tolist():
-            before = samples[start - 1] if start else self._last[channel]
-            after = samples[stop] if stop < len(samples) else np.nan
-            opened = self._open_run(channel) if start == 0 else None
-            if opened is None and stop - start <= self.limit:
-                if stop == len(samples) and not end:
-                    short.append((start, math.inf))
-                    continue
-                short.append((start, stop))
-                before, after = (after if np.isnan(before) else before), (before if np.isnan(after) else after)
-                weights = np.arange(1, stop - start + 1) / (stop - start + 1)
-                samples[start:stop] = np.nan_to_num(before + (after - before) * weights)
-                continue
-            samples[start:stop] = np.nan_to_num(before)
-            row = opened if opened is not None else self._first + start
-            still_open = stop == len(samples) and not end
-            self.long_runs = [run for run in self.long_runs if run[:2] != (channel, row)]
-            self.long_runs.append((channel, row, math.inf if still_open else self._first + stop))
-        return short
-
-    def forget(self, is_past: Callable[[float], bool]) -> None:
-        """Drop the long runs whose end is past."""
-        self.long_runs = [run for run in self.long_runs if run[2] >= self._first or not is_past(run[2])]
-
-    def _open_run(self, channel: int) -> int | None:
-        return next((row for c, row, stop in self.long_runs if c == channel and stop >= self._first), None)
+    def _fill(self, channel: int, samples: np.ndarray, start: int, stop: int, goes_on: bool, end: bool) -> None:
+        before, after = samples[start - 1], samples[stop] if stop < len(samples) else np.nan
+        if stop - start <= self.limit and not goes_on:
+            before, after = (after if np.isnan(before) else before), (before if np.isnan(after) else after)
+            weights = np.arange(1, stop - start + 1) / (stop - start + 1)
+            samples[start:stop] = np.nan_to_num(before + (after - before) * weights)
+            return
+        samples[start:stop] = np.nan_to_num(before)
+        run = self._open.pop(channel) if goes_on else (channel, self._first + start - 1)
+        self.long_runs[run] = self._first + stop - 1
+        if stop == len(samples) and not end:
+            self.long_runs[run], self._open[channel] = math.inf, run
 
 
 class GridStream:
@@ -141,7 +108,7 @@ class GridStream:
         times = torch.from_numpy(self.times[self._row : stop])
         at = torch.from_numpy(np.minimum(points / self._base, self.times[stop - 1]))
         made = hermite(times.to(held.device), held, at.to(held.device))
-        self._tick = max(self._tick, int(points[-1]) + 1 if len(points) else 0)
+        self._tick += len(points)
         keep = max(ready - 1 - self._row, 0)
         self._rows, self._row = held[:, keep:].clone(), self._row + keep
         return made
@@ -149,18 +116,16 @@ class GridStream:
     def _without_gaps(self, made: torch.Tensor) -> torch.Tensor:
         """Zeros where nothing was measured for long, of all channels or of one."""
         first, self._given = self._given, self._given + made.shape[1]
+        runs = self._filler.long_runs
         holes = [(slice(None), *gap) for gap in self._gaps]
-        holes += [(c, self._time(start - 1), self._time(stop)) for c, start, stop in self._filler.long_runs]
-        for channels, start, stop in holes:
+        for channels, start, stop in holes + [(c, self._time(row - 1), self._time(runs[c, row])) for c, row in runs]:
             low = max(math.floor(start * self.sampling_rate) + 1 - first, 0) if start > -math.inf else 0
-            high = (
-                min(math.ceil(stop * self.sampling_rate) - first, made.shape[1]) if stop < math.inf else made.shape[1]
-            )
-            if low < high:
-                made[channels, low:high] = 0.0
+            high = max(math.ceil(stop * self.sampling_rate) - first, 0) if stop < math.inf else made.shape[1]
+            made[channels, low:high] = 0.0
         now = self._given / self.sampling_rate
         self._gaps = [gap for gap in self._gaps if gap[1] >= now]
-        self._filler.forget(lambda stop: self._time(stop) < now)
+        for run in [run for run, stop in runs.items() if self._time(stop) < now]:
+            del runs[run]
         return made
 
     def _time(self, row: float) -> float:

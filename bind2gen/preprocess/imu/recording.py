@@ -1,12 +1,28 @@
-"""The raw value of motion sensors: samples, when they were taken, and what was understood of the file."""
+"""The raw value of motion sensors, what was understood of its source, and what the caller says of it."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from ...errors import Bind2GenWarning
+
 STANDARD_GRAVITY = 9.80665  # m/s^2 in one g, by definition
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the caller says of a source; None is to be found out. See :func:`bind2gen.preprocess.imu.load`."""
+
+    accelerometer_unit: str | None = None
+    gyroscope_unit: str | None = None
+    time_unit: str | None = None
+    columns: Any = None
+    sampling_rate: float | None = None
+    timestamps: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -55,11 +71,15 @@ class ImuRecording:
     @property
     def seconds(self) -> float:
         """Length in seconds; the last sample lasts one period."""
-        period = 1 / self.sampling_rate
-        if self.timestamps is None:
-            return self.samples.shape[1] * period
-        return float(self.timestamps[-1]) + period
+        last = (self.samples.shape[1] - 1) / self.sampling_rate if self.timestamps is None else self.timestamps[-1]
+        return float(last) + 1 / self.sampling_rate
 
     @property
     def has_gyroscope(self) -> bool:
         return self.description.gyroscope_unit is not None
+
+
+def warn(name: str, *messages: str) -> None:
+    """One warning a message, each with the name of the source before it."""
+    for message in messages:
+        warnings.warn(f"{name}: {message}", Bind2GenWarning, stacklevel=5)
