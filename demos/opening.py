@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bind2gen.files.bundled import bundled_path, example_sounds
-from bind2gen.pipelines.detection import DETECTOR_PART
-from bind2gen.pipelines.parts import ENCODER_PART
+from bind2gen.files.bundled import DETECTOR_PART, ENCODER_PART, bundled_path, example_sounds
 from bind2gen.pipelines.unclip import ImageBindUnCLIPPipeline
 from bind2gen.space.everyday import words_of
 from bind2gen.studio import Studio

@@ -130,7 +130,7 @@ def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Stud
 
 def _no_detector(args: argparse.Namespace) -> str | None:
     """Why there is nothing to detect with, if so."""
-    from ..pipelines.detection import DETECTOR_PART
+    from ..files.bundled import DETECTOR_PART
 
     if args.detector or args.route:
         return None

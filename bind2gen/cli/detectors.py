@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HostError, UnreadableError
+from ..files.bundled import DETECTOR_PART
 from ..files.hub import is_hub_id
+from ..hosts.boxes import GRID, PICKLES
 from .arguments import UsageError
 from .inputs import check_file
-from .loading import DETECTOR_PART, check_hub, choose_dtype, choose_model, load_encoder
+from .loading import check_hub, choose_dtype, choose_model, load_encoder
 from .reporting import progress
 
 if TYPE_CHECKING:
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
 
     from ..pipelines.detection import ImageBindDetectionPipeline
     from ..space.vocabulary import Vocabulary
-
-PICKLES = (".pth", ".pt", ".pkl")  # released Detic checkpoints
-GRID = "grid"  # windows over the whole picture, for rescoring without any detector
 
 
 def load_detection(

@@ -82,13 +82,14 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     import torch
 
+    from ..files.bundled import DETECTOR_PART
     from ..mini.evaluate.held_out import folder_of, load_held_out
     from ..mini.evaluate.judge import JUDGE_LOOP, prepare_judge
     from ..mini.evaluate.mini import Options, evaluate
     from ..mini.evaluate.others import load_others
     from ..mini.evaluate.whole_photos import judge_photos, load_photos
     from ..mini.recipe import JUDGED
-    from ..pipelines.detection import DETECTOR_PART, ImageBindDetectionPipeline
+    from ..pipelines.detection import ImageBindDetectionPipeline
     from ..space.everyday import words_of
 
     if args.threads:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HostError
+from ..hosts.pictures import IP_ADAPTER_FILE
 from .arguments import DEFAULT_MODEL, UsageError, finite
 from .loading import ModelChoice, choose_model, one_reason
 from .reporting import progress, quiet_models
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
     from ..pipelines.binding import BoundPipeline
 
-SAVED = "ip_adapter.safetensors"  # as the host's own save() names it
-
 
 def add_host(parser: argparse.ArgumentParser) -> None:
     """``--host``, ``--ip-adapter`` and ``--ip-adapter-scale``."""
     group = parser.add_argument_group("another host", "instead of --model, with --imagebind")
     group.add_argument("--host", metavar="DIR", help="folder of a Stable Diffusion 1.5 or SDXL pipeline")
-    group.add_argument("--ip-adapter", metavar="FILE", help=f"its IP-Adapter (default: {SAVED} in the folder)")
+    group.add_argument(
+        "--ip-adapter", metavar="FILE", help=f"its IP-Adapter (default: {IP_ADAPTER_FILE} in the folder)"
+    )
     group.add_argument("--ip-adapter-scale", type=finite, metavar="X", help="its weight beside the prompt (default: 1)")
 
 
@@ -42,7 +43,7 @@ def choose_host(args: argparse.Namespace) -> ModelChoice:
     if args.model != DEFAULT_MODEL:
         raise UsageError("--host and --model: give one of the two")
     choice = choose_model(args.host, args.imagebind, adapter=args.adapter, option="--host")
-    file = Path(args.ip_adapter or Path(choice.source) / SAVED)
+    file = Path(args.ip_adapter or Path(choice.source) / IP_ADAPTER_FILE)
     if args.ip_adapter is None and not file.is_file():
         raise UsageError(f"--host {args.host}: add --ip-adapter FILE (a Stable unCLIP goes by --model)")
     if not file.is_file():

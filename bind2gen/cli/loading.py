@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Bind2GenError, HostError
-from ..files.bundled import INDEX, bundled_names, bundled_path
+from ..files.bundled import ENCODER_PART, INDEX, PROCESSOR_PART, bundled_names, bundled_path
 from ..files.hub import is_hub_id, saved_file
 from .arguments import DEFAULT_MODEL, UsageError
 from .reporting import one_line, progress, quiet_hub, quiet_models
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..imagebind.processor import ImageBindProcessor
     from ..pipelines.unclip import ImageBindUnCLIPPipeline
 
-ENCODER_PART, PROCESSOR_PART, DETECTOR_PART = "imagebind", "processor", "detector"  # folders of a saved pipeline
 TELLING_FILES = (INDEX, "config.json", "model.safetensors", "imagebind_huge.pth")  # one is in any model
 TIMEOUT = 10.0  # seconds
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Bind2GenWarning
-from ..pipelines.detection import DETECTOR_PART
+from ..files.bundled import DETECTOR_PART
 from ..pipelines.parts import saved_adapter
 from ..space.everyday import words_of
 from ..studio.understood import VERBS, Understanding, Understood, doubt

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import Bind2GenWarning, ModalityError, did_you_mean
-from ..modality import MODALITIES
+from ..modality import MODALITIES, clip_mask_key
 from .model import ImageBindModel
 from .processor import ImageBindProcessor
 
@@ -45,3 +45,20 @@ def embed_inputs(
         warnings.warn(words, Bind2GenWarning, stacklevel=3)
     output = encoder(**processor(**inputs, sampling_rate=sampling_rate, device=device or encoder.device))
     return {modality: output[MODALITIES[modality].embeds_key] for modality in inputs}
+
+
+@torch.no_grad()
+def encode_inputs(
+    encoder: ImageBindModel, processor: ImageBindProcessor, modality: str, inputs: list[Any], **options: Any
+) -> torch.Tensor:
+    """Raw inputs of one modality to (N, D) float32, not of unit norm where ``options`` say so.
+
+    Args:
+        options: of :meth:`ImageBindModel.encode`.
+
+    Raises:
+        InputError: an input cannot be read.
+    """
+    kind, features = MODALITIES[modality], processor(**{modality: inputs}, device=encoder.device)
+    mask = features.get(clip_mask_key(kind))
+    return encoder.encode(modality, features[kind.input_key], clip_mask=mask, **options)

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..errors import Bind2GenError, CheckpointError
-from ..files.bundled import INDEX
+from ..files.bundled import INDEX, PROCESSOR_PART
 from ..files.hub import saved_file
 from ..files.weights import open_weights
 from .checkpoint import load_official_checkpoint, official_layout
@@ -20,7 +20,6 @@ from .model import ImageBindModel
 from .processor import ImageBindProcessor
 
 CONFIG_FILE, PROCESSOR_FILE = "config.json", "processor_config.json"
-PROCESSOR_PART = "processor"  # folder of a saved pipeline
 
 
 def load_imagebind(

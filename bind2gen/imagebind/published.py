@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ..errors import UnreadableError
-from ..modality import MODALITIES, clip_mask_key
+from .embedding import encode_inputs
 from .model import ImageBindModel
 from .processor import ImageBindProcessor
 
@@ -89,7 +89,6 @@ def sample_files(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     return found
 
 
-@torch.no_grad()
 def similarity_tables(
     model: ImageBindModel, processor: ImageBindProcessor, folder: str | os.PathLike[str]
 ) -> dict[tuple[str, str], torch.Tensor]:
@@ -99,11 +98,9 @@ def similarity_tables(
         InputError: a file is missing or cannot be read.
     """
     inputs = {"text": list(TEXTS)} | {name: list(map(str, paths)) for name, paths in sample_files(folder).items()}
-    embeds = {}
-    for name, given in inputs.items():
-        kind, features = MODALITIES[name], processor(**{name: given}, device=model.device)
-        mask = features.get(clip_mask_key(kind))
-        embeds[name] = model.encode(name, features[kind.input_key], clip_mask=mask, reference_scale=True).cpu()
+    embeds = {
+        name: encode_inputs(model, processor, name, given, reference_scale=True).cpu() for name, given in inputs.items()
+    }
     return {(row, column): (embeds[row] @ embeds[column].T).softmax(-1) for row, column in PUBLISHED}
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..evaluate.detection import PromptScores, Truth, average_precision, prompt_scores
+from ..files.bundled import DETECTOR_PART, ENCODER_PART
 from ..hosts.boxes.detections import Detections
 from ..hosts.boxes.detic.detector import DeticDetector
 from ..hosts.boxes.detic.model import DeticModel
@@ -24,8 +25,8 @@ from ..imagebind.loading import load_processor
 from ..imagebind.model import ImageBindModel
 from ..pipelines.calibration import Calibration
 from ..pipelines.class_prompts import SAME_SOUND, ClassPrompts
-from ..pipelines.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, SCORES_FILE, WORDS_FILE
-from ..pipelines.parts import ENCODER_PART, saved_adapter
+from ..pipelines.detection import CLASSES_FILE, NOTHING_FILE, SCORES_FILE, WORDS_FILE
+from ..pipelines.parts import saved_adapter
 from ..pipelines.prompt_inputs import embed_nothing
 from ..space.adapter import EmbeddingAdapter
 from ..space.text_towers import EncoderText

@@ -22,11 +22,11 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..errors import InputError
+from ..files.bundled import DETECTOR_PART
 from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from ..imagebind.config import ImageBindConfig
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
-from ..pipelines.detection import DETECTOR_PART
 from ..pipelines.unclip import ImageBindUnCLIPPipeline
 from ..space.adapter import EmbeddingAdapter
 from ..space.arithmetic import gap_shift

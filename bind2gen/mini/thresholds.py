@@ -12,13 +12,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize_scalar
 
-from ..files.bundled import concept_of
+from ..files.bundled import DETECTOR_PART, ENCODER_PART, concept_of
 from ..hosts.boxes.windows import GridProposer
 from ..pipelines.calibration import Calibration
 from ..pipelines.class_prompts import ClassPrompter
-from ..pipelines.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE, ImageBindDetectionPipeline
+from ..pipelines.detection import CLASSES_FILE, NOTHING_FILE, WORDS_FILE, ImageBindDetectionPipeline
 from ..pipelines.detectors import rescored
-from ..pipelines.parts import ENCODER_PART
 from ..pipelines.prompt_inputs import embed_nothing
 from ..preprocess.words import split_words
 from ..space.everyday import NAMES_FILE

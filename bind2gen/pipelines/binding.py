@@ -11,7 +11,7 @@ import torch
 
 from ..errors import HostError, InputError
 from ..hosts.pictures.arguments import check_inputs
-from ..hosts.pictures.contract import check_width, host_of, length_of
+from ..hosts.pictures.contract import Host, check_width, host_of, length_of
 from ..hosts.pictures.prompts import prompts_for
 from ..hosts.pictures.turns import one_at_a_time
 from ..imagebind.loading import load_config, load_imagebind, load_processor
@@ -176,13 +176,9 @@ class BoundPipeline(ImageBindConditioning):
 
     def _options(self) -> set[str]:
         """What this host's ``conditioned`` takes beside what all do."""
-        return set(inspect.signature(self.host.conditioned).parameters) - {
-            "pipe",
-            "embeds",
-            "num",
-            "guided",
-            "negative",
-        }
+        return set(inspect.signature(self.host.conditioned).parameters) - set(
+            inspect.signature(Host.conditioned).parameters
+        )
 
     def _several(self, image_embeds: Any, rescale: bool) -> torch.Tensor:
         if not isinstance(image_embeds, torch.Tensor) or image_embeds.ndim != 3:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..space.adapter import EmbeddingAdapter
 from ..space.arithmetic import match_norm, normalize
 
 
-class ImageBindConditioning:
+class ImageBindConditioning(ABC):
     """ImageBind, its front ends and the adapter, in front of a host of which only a vector's length is known.
 
     A base of :class:`bind2gen.ImageBindUnCLIPPipeline`, which is its host itself, and of what :func:`bind2gen.bind`
@@ -28,9 +29,9 @@ class ImageBindConditioning:
     adapter: EmbeddingAdapter
 
     @property
+    @abstractmethod
     def host_norm(self) -> float:
         """Length of the host's conditioning vectors."""
-        raise NotImplementedError
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import torch
 
 from ..errors import CheckpointError, HostError, InputError, did_you_mean
-from ..files.bundled import bundled_path
+from ..files.bundled import DETECTOR_PART, bundled_path
 from ..hosts.boxes.detections import Detections, Detector
 from ..hosts.boxes.detic.detector import DeticDetector
 from ..imagebind.model import ImageBindModel
@@ -28,7 +28,6 @@ from .class_prompts import ClassPrompter, ClassPrompts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DETECTOR_PART = "detector"  # folder of a saved pipeline
 CLASSES_FILE = "classes.npz"  # in it: the words that it was trained with, and its own class vectors of them
 # With the encoder's embeddings: these words again, and sounds that no thing makes.
 WORDS_FILE, NOTHING_FILE = "words.npz", "nothing.npz"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..files.hub import saved_file
+from ..hosts.boxes import GRID, PICKLES
 from ..hosts.boxes.detic.detector import DeticDetector
 from ..hosts.boxes.owl import OwlDetector
 from ..hosts.boxes.rescoring import RescoringDetector, RescoringSettings
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from ..hosts.boxes.detections import Detector
     from ..space.adapter import EmbeddingAdapter
 
-PICKLES = (".pth", ".pt", ".pkl")  # released Detic checkpoints
 OWL_KINDS = ("owlvit", "owlv2")
-GRID = "grid"  # windows over the whole picture, for rescoring without any detector
 RESCORING_THRESHOLD = 0.4  # with encoders in whose folder none was measured
 
 Source = str | os.PathLike[str]

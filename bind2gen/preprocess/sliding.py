@@ -115,6 +115,7 @@ def video_windows(source: Any, settings: video.VideoSettings, batch_size: int, *
 
 
 def _clips(source: Any, settings: video.VideoSettings, hop: float) -> Iterator[tuple[float, float, video.VideoClips]]:
+    name = source_name(source)
     with opened_film(source) as film:
         line = film.line
         last = max(line.seconds - settings.clip_duration, 0.0)
@@ -130,7 +131,7 @@ def _clips(source: Any, settings: video.VideoSettings, hop: float) -> Iterator[t
                 held[number] = film.at(number)[0]
             clip = torch.stack([held[number] for number in window])[None]
             end = min(start + settings.clip_duration, line.seconds)
-            yield start, end, video.VideoClips(clip, torch.tensor([[start, end]]), source_name(source))
+            yield start, end, video.VideoClips(clip, torch.tensor([[start, end]]), name)
 
 
 def _frame_numbers(start: float, line: Timeline, settings: video.VideoSettings) -> list[int]:

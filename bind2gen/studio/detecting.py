@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 from ..errors import InputError
+from ..files.bundled import DETECTOR_PART
 from ..pipelines.class_prompts import ClassPrompts
-from ..pipelines.detection import DETECTOR_PART, SCORES_FILE, ImageBindDetectionPipeline
+from ..pipelines.detection import SCORES_FILE, ImageBindDetectionPipeline
 from ..preprocess.image import upright
 from ..space.everyday import EVERYDAY_WORDS
 from ..space.vocabulary import Vocabulary

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import EmptyInputError, ModalityError, ShapeError
+from ..imagebind.embedding import encode_inputs
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
-from ..modality import MODALITIES, clip_mask_key
 from ..space.adapter import EmbeddingAdapter
 from ..space.arithmetic import gap_shift, normalize
 from .fit_adapter import FOLDS, fit_linear_map
@@ -27,7 +27,6 @@ LEAST_PAIRS = 4 * FOLDS  # of fewer a map says nothing
 Names = Mapping[str, Sequence[str | None]]
 
 
-@torch.no_grad()
 def embed_raw(
     model: ImageBindModel, processor: ImageBindProcessor, modality: str, batch: Sequence[Any]
 ) -> torch.Tensor:
@@ -36,9 +35,7 @@ def embed_raw(
     Raises:
         InputError: an input cannot be read.
     """
-    kind, features = MODALITIES[modality], processor(**{modality: list(batch)}, device=model.device)
-    mask = features.get(clip_mask_key(kind))
-    rows = model.encode(modality, features[kind.input_key], clip_mask=mask, unit_norm=modality != "image")
+    rows = encode_inputs(model, processor, modality, list(batch), unit_norm=modality != "image")
     return rows.float().cpu()
 
 

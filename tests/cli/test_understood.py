@@ -17,8 +17,9 @@ from bind2gen import EmbeddingAdapter
 from bind2gen.cli.loading import ModelChoice
 from bind2gen.cli.understood import tell, understand
 from bind2gen.errors import Bind2GenWarning
+from bind2gen.files.bundled import DETECTOR_PART
 from bind2gen.pipelines.calibration import Calibration
-from bind2gen.pipelines.detection import CLASSES_FILE, DETECTOR_PART, NOTHING_FILE, WORDS_FILE
+from bind2gen.pipelines.detection import CLASSES_FILE, NOTHING_FILE, WORDS_FILE
 from bind2gen.space.arithmetic import normalize
 from bind2gen.space.everyday import NAMES_FILE
 from bind2gen.space.vocabulary import Vocabulary

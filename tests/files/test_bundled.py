@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.ops import box_iou
 
 from bind2gen.errors import Bind2GenWarning, HostError
-from bind2gen.files.bundled import bundled_path, example_sounds
+from bind2gen.files.bundled import DETECTOR_PART, bundled_path, example_sounds
 from bind2gen.hosts.pictures import unclip
 from bind2gen.hosts.pictures.arguments import DRAWING, LARGEST_NOISE
 from bind2gen.mini.raycast import view_of
@@ -22,7 +22,7 @@ from bind2gen.mini.recipe import JUDGED
 from bind2gen.mini.synthesis import SAMPLE_RATE, synthesise
 from bind2gen.modality import TOWERS
 from bind2gen.pipelines.calibration import Calibration
-from bind2gen.pipelines.detection import DETECTOR_PART, ImageBindDetectionPipeline
+from bind2gen.pipelines.detection import ImageBindDetectionPipeline
 from bind2gen.pipelines.null_sounds import null_sounds
 from bind2gen.pipelines.unclip import ImageBindUnCLIPPipeline
 from bind2gen.preprocess import depth

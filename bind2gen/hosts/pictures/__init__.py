@@ -1,0 +1,3 @@
+"""Generators and their slots. What the command line checks before anything is loaded stands here."""
+
+IP_ADAPTER_FILE = "ip_adapter.safetensors"  # beside the folders of a saved pipeline

@@ -144,7 +144,7 @@ def length_of(norm: float | None, measured: float | None, width: int) -> float:
     if norm is not None or measured is not None:
         return measured if norm is None else norm
     words = f"the host does not say how long its image embeddings are, so {width**0.5:.1f} stands in, the square root"
-    advice = "measured it? adapter.register_to_config(norm=LENGTH)"
+    advice = "`bind2gen fit-gap` measures it; where it is known, adapter.register_to_config(norm=LENGTH)"
     warnings.warn(f"{words} of their width; {advice}", Bind2GenWarning, stacklevel=3)
     return width**0.5
 

@@ -27,9 +27,9 @@ from safetensors.torch import save_file
 
 from ...errors import CheckpointError, HostError, InputError, ShapeError
 from ...files.weights import open_tensors
+from . import IP_ADAPTER_FILE
 from .contract import SPACES, Host, Slot, bound_method, check_width, space_of
 
-FILE = "ip_adapter.safetensors"  # beside the folders of a saved pipeline
 KINDS = ("image_proj", "ip_adapter")  # the two halves of an adapter's file
 TOKENS = 4  # that an embedding becomes
 NOT_POOLED = "wanted an IP-Adapter of one embedding a picture, this one (plus or face) takes a grid of tokens or a face"
@@ -131,7 +131,7 @@ class IPAdapter(Host):
             layers[f"ip_adapter.{2 * number + 1}.to_k_ip.weight"] = processor.to_k_ip[0].weight
             layers[f"ip_adapter.{2 * number + 1}.to_v_ip.weight"] = processor.to_v_ip[0].weight
         pipe.save_pretrained(folder)
-        save_file({key: value.detach().contiguous() for key, value in layers.items()}, Path(folder) / FILE)
+        save_file({key: value.detach().contiguous() for key, value in layers.items()}, Path(folder) / IP_ADAPTER_FILE)
 
     def load(
         self,
@@ -150,7 +150,7 @@ class IPAdapter(Host):
             HostError: it is no adapter, of another width, a plus or face one, or for another UNet.
             CheckpointError: the file is missing or damaged.
         """
-        layers, config = read_adapter(file or Path(folder) / FILE), Path(folder, "unet", "config.json")
+        layers, config = read_adapter(file or Path(folder) / IP_ADAPTER_FILE), Path(folder, "unet", "config.json")
         projection = layers["image_proj"]["proj.weight"]
         if embed_dim is not None:
             width = projection.shape[1]
