@@ -11,8 +11,8 @@ import gradio as gr
 from bind2gen.files.bundled import example_sounds
 from bind2gen.studio import Drawing, Progress, Studio
 from bind2gen.studio.files import VisitorFiles, file_name
+from bind2gen.studio.inputs import DEPTH_SENSORS
 from bind2gen.studio.limits import MAX_WEIGHT
-from bind2gen.studio.studio import DEPTH_SENSORS
 from bind2gen.studio.understood import Understood, briefly
 
 from . import api, opening, parts

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files.bundled import INDEX, bundled_names
-from ..files.hub import is_hub_id
+from ..files.bundled import bundled_names
+from ..files.hub import INDEX, is_hub_id
 from ..train.recipe_files import recipe_path
 from .arguments import DEFAULT_MODEL, DTYPES, add_output
 from .files import check_out_folder

@@ -200,17 +200,9 @@ def _draw(
     about: dict[str, Any],
 ) -> None:
     """Denoise ``batch_size`` pictures at a time and save each batch before the next."""
-    import torch
+    from ..pipelines.drawing import draw
 
     rows = conditioning.repeat_interleave(args.num_images, dim=0)
-    options = {
-        "num_inference_steps": args.steps,
-        "guidance_scale": args.guidance,
-        "negative_prompt": args.negative_prompt,
-        "noise_level": args.noise_level or None,  # not every host has it
-        "scale": args.ip_adapter_scale,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
     batches = -(-len(rows) // args.batch_size)
     with progress("denoise", total=None, quiet=args.quiet) as bar:
 
@@ -219,15 +211,18 @@ def _draw(
             bar.update()
             return {}
 
-        for start in range(0, len(rows), args.batch_size):
-            part = slice(start, start + args.batch_size)
-            # On the CPU, so that a seed starts from the same noise on every device.
-            generators = [torch.Generator().manual_seed(picture["seed"]) for picture in pictures[part]]
-            images = pipe(
-                image_embeds=rows[part], rescale_embeds=False, prompt=args.prompt,
-                generator=generators, output_type="pil", callback_on_step_end=count, **given,
-            ).images  # fmt: skip
-            for image, path, picture in zip(images, paths[part], pictures[part], strict=True):
+        options = {
+            "prompt": args.prompt,
+            "num_inference_steps": args.steps,
+            "guidance_scale": args.guidance,
+            "negative_prompt": args.negative_prompt,
+            "noise_level": args.noise_level or None,  # not every host has it
+            "scale": args.ip_adapter_scale,
+            "callback_on_step_end": count,
+        }
+        waiting = iter(zip(paths, pictures, strict=True))
+        for images in draw(pipe, rows, [one["seed"] for one in pictures], batch_size=args.batch_size, **options):
+            for image, (path, picture) in zip(images, waiting, strict=False):
                 save_picture(image, path, about | {key: value for key, value in picture.items() if key != "file"})
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Bind2GenError, HostError
-from ..files.bundled import ENCODER_PART, INDEX, PROCESSOR_PART, bundled_names, bundled_path
-from ..files.hub import is_hub_id, saved_file
+from ..files.bundled import ENCODER_PART, PROCESSOR_PART, bundled_names, bundled_path
+from ..files.hub import INDEX, is_hub_id, pipeline_index
 from .arguments import DEFAULT_MODEL, UsageError
 from .reporting import one_line, progress, quiet_hub, quiet_models
 
@@ -245,15 +244,9 @@ def _label(source: str) -> str:
 
 
 def _index(source: str, option: str) -> dict:
-    """model_index.json of a folder or hub id."""
+    """The parts of a pipeline, by name."""
     with quiet_hub(quiet=True):
-        path = saved_file(source, INDEX)
-    if path is None:
+        values = pipeline_index(source)
+    if values is None:
         raise HostError(f"{option} {source}: wanted a folder or hub id with {INDEX}, found none")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise HostError(f"{option} {source}: {INDEX} cannot be read ({one_line(error)})") from error
-    if not isinstance(values, dict):
-        raise HostError(f"{option} {source}: {INDEX} is not a diffusers index")
     return {name: value for name, value in values.items() if isinstance(value, list) and value}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import Bind2GenError, UnreadableError, did_you_mean
+from .hub import INDEX
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # A wheel carries adapters/ inside the package; an editable install and a checkout have it beside the package.
 ROOTS = (PACKAGE / "adapters", PACKAGE.parent / "adapters")
-INDEX = "model_index.json"  # what makes a folder a diffusers pipeline
 # Folders of a saved pipeline; an adapter may lie beside an encoder.
 ADAPTER_PART, ENCODER_PART, PROCESSOR_PART, DETECTOR_PART = "adapter", "imagebind", "processor", "detector"
 EXAMPLE_PREFIX = "example:"

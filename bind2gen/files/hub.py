@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
+
+from ..errors import HostError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+INDEX = "model_index.json"  # what makes a folder a diffusers pipeline
 WEIGHT_FILES = (".pth", ".bin", ".safetensors")
 # What downloads take, as transformers and diffusers name it.
 DOWNLOAD_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
@@ -31,3 +36,21 @@ def saved_file(source: str | os.PathLike[str], name: str) -> Path | None:
         return Path(hf_hub_download(str(source), name))
     except (HfHubHTTPError, HFValidationError, OSError):  # what is wrong with the source is said where it is loaded
         return None
+
+
+def pipeline_index(source: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What a diffusers pipeline, a folder or hub id, says of its parts; None where there is no index.
+
+    Raises:
+        HostError: the index cannot be read.
+    """
+    path = saved_file(source, INDEX)
+    if path is None:
+        return None
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise HostError(f"{source}: {INDEX} cannot be read as JSON ({error})") from error
+    if not isinstance(index, dict):
+        raise HostError(f"{source}: {INDEX} is no JSON object that names the pipeline's parts")
+    return index

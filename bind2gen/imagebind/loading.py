@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 
 from ..errors import Bind2GenError, CheckpointError
-from ..files.bundled import INDEX, PROCESSOR_PART
-from ..files.hub import saved_file
+from ..files.bundled import PROCESSOR_PART
+from ..files.hub import INDEX, saved_file
 from ..files.weights import open_weights
 from .checkpoint import load_official_checkpoint, official_layout
 from .config import HUGE, HUGE_TOWERS, ImageBindConfig

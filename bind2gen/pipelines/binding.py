@@ -10,7 +10,6 @@ from typing import Any, Self
 import torch
 
 from ..errors import HostError, InputError
-from ..hosts.pictures.arguments import check_inputs
 from ..hosts.pictures.contract import Host, check_width, host_of, length_of
 from ..hosts.pictures.prompts import prompts_for
 from ..hosts.pictures.turns import one_at_a_time
@@ -19,7 +18,7 @@ from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..modality import MODALITIES
 from ..space.adapter import EmbeddingAdapter
-from .conditioning import ImageBindConditioning, call_defaults
+from .conditioning import ImageBindConditioning, call_defaults, check_inputs
 from .parts import fitting_adapter, load_adapter
 
 PROMPTS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2")

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from PIL.Image import Image
 
-from ..errors import ShapeError
+from ..errors import InputError, ShapeError
 from ..imagebind.embedding import embed_inputs
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
@@ -27,6 +28,11 @@ class ImageBindConditioning(ABC):
     imagebind: ImageBindModel
     processor: ImageBindProcessor
     adapter: EmbeddingAdapter
+    preview_inputs: tuple[str, ...] = ()  # what a step's callback must get for a preview; none: there is no preview
+
+    def preview(self, tensors: Mapping[str, torch.Tensor]) -> list[Image]:
+        """What the pictures will be, as the step expects them whose callback got ``preview_inputs``."""
+        return []
 
     @property
     @abstractmethod
@@ -76,6 +82,20 @@ class ImageBindConditioning(ABC):
             raise ShapeError(f"image_embeds: wanted a tensor (B, {wanted}), got {came}")
         unit = normalize(image_embeds.float())  # also refuses NaN
         return match_norm(unit, self.host_norm) if rescale else image_embeds.float()
+
+
+def check_inputs(given: Mapping[str, Any], image_embeds: Any, weights: Any, prompt: Any) -> None:
+    """Refuse a call without inputs, or with conditioning vectors beside them.
+
+    Raises:
+        InputError: naming what can be given.
+    """
+    if (image_embeds is None) == (not given):
+        words = "give inputs (audio=, image=, text=, video= ...) or image_embeds, one of the two"
+        alone = isinstance(prompt, str) and prompt and image_embeds is None
+        raise InputError(f"{words}; words alone are text={prompt!r}" if alone else words)
+    if weights and not given:
+        raise InputError("weights: they blend inputs, and image_embeds is one already")
 
 
 def call_defaults(pipe: Any) -> dict[str, Any]:

@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any
 
-import torch
-from diffusers import StableUnCLIPImg2ImgPipeline
 from safetensors import SafetensorError
 
-from ..errors import Bind2GenError, CheckpointError, HostError
-from ..files.bundled import ADAPTER_PART, ENCODER_PART, INDEX
-from ..files.hub import saved_file
-from ..hosts.pictures import unclip
-from ..hosts.pictures.unclip_files import load_host
-from ..imagebind.loading import load_imagebind, load_processor
+from ..errors import Bind2GenError, CheckpointError
+from ..files.bundled import ADAPTER_PART, ENCODER_PART
+from ..files.hub import pipeline_index, saved_file
 from ..imagebind.model import ImageBindModel
-from ..imagebind.processor import ImageBindProcessor
-from ..space.adapter import EmbeddingAdapter
+from ..space.adapter import GUIDANCE, EmbeddingAdapter
 
-OF_THE_HOST = (*unclip.GUIDANCE, "norm")  # what an adapter's config says of the host, whatever the encoder
+OF_THE_HOST = (*GUIDANCE, "norm")  # what an adapter's config says of the host, whatever the encoder
 
 Source = str | os.PathLike[str]
-
-
-def join_parts(
-    host: StableUnCLIPImg2ImgPipeline | Source,
-    imagebind: ImageBindModel | Source,
-    *,
-    processor: ImageBindProcessor | None,
-    adapter: EmbeddingAdapter | Source | None,
-    modalities: list[str] | None,
-    dtype: torch.dtype | None,
-    **load_options: Any,
-) -> dict[str, Any]:
-    """The components of a pipeline by name; arguments and errors as of ``ImageBindUnCLIPPipeline.from_host``."""
-    place, source = host, imagebind
-    if isinstance(adapter, str | os.PathLike):
-        adapter = load_adapter(adapter)
-    if isinstance(host, StableUnCLIPImg2ImgPipeline):
-        own = getattr(host, "adapter", None)
-    elif isinstance(host, str | os.PathLike):
-        host = load_host(place, dtype=dtype, **load_options)
-        own = saved_adapter(place)
-    else:
-        raise HostError(f"host: wanted a StableUnCLIPImg2ImgPipeline, its folder or hub id, got {type(host).__name__}")
-    if not isinstance(source, ImageBindModel):
-        processor = processor or load_processor(source)  # refused before gigabytes are read
-        imagebind = load_imagebind(source, modalities=modalities, dtype=dtype or host.unet.dtype)
-    its_own = own is not None and (imagebind is getattr(host, "imagebind", None) or own.fits(imagebind))
-    if processor is None and its_own:
-        processor = getattr(host, "processor", None) or load_processor(place)
-    adapter = _of_host(adapter, own) if adapter is not None else own if its_own else None
-    unclip.check_host(host, (adapter or imagebind).config.embed_dim)
-    return {
-        "imagebind": imagebind,
-        "processor": processor or load_processor(imagebind),
-        "adapter": adapter or fitting_adapter(imagebind, own, source),
-        **{name: getattr(host, name) for name in unclip.PARTS},
-    }
 
 
 def saved_adapter(source: Source) -> EmbeddingAdapter | None:
@@ -76,10 +31,9 @@ def saved_adapter(source: Source) -> EmbeddingAdapter | None:
         return None
     adapter = load_adapter(folder, ADAPTER_PART)
     # Of pipelines that were saved before the adapter carried these, the index and the encoder itself tell.
-    index = saved_file(folder, INDEX)
-    values = json.loads(index.read_text(encoding="utf-8")) if index else {}
-    adapter.register_to_config(**{name: values[name] for name in unclip.GUIDANCE if name in values})
-    if adapter.config.encoder is None and index:
+    values = pipeline_index(folder) or {}
+    adapter.register_to_config(**{name: values[name] for name in GUIDANCE if name in values})
+    if adapter.config.encoder is None and values:
         adapter.claim(ImageBindModel.from_pretrained(folder, subfolder=ENCODER_PART))
     return adapter
 
@@ -117,11 +71,11 @@ def fitting_adapter(
         found = EmbeddingAdapter(encoder.config.embed_dim)
     # Guidance is that of a host that it was saved with; the length is of the encoder's own image vectors, and counts
     # where the host has not said its own.
-    found.register_to_config(**dict.fromkeys(unclip.GUIDANCE))
+    found.register_to_config(**dict.fromkeys(GUIDANCE))
     return with_facts(found, {name: own.config[name] for name in OF_THE_HOST} if own is not None else {})
 
 
-def _of_host(adapter: EmbeddingAdapter, own: EmbeddingAdapter | None) -> EmbeddingAdapter:
+def of_host(adapter: EmbeddingAdapter, own: EmbeddingAdapter | None) -> EmbeddingAdapter:
     """``adapter`` with what it does not know of the host from the host's ``own``."""
     unknown = [name for name in OF_THE_HOST if own is not None and adapter.config[name] is None]
     return with_facts(adapter, {name: own.config[name] for name in unknown})

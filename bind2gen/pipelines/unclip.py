@@ -16,16 +16,19 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..errors import HostError
 from ..hosts.pictures import unclip, unclip_steps
-from ..hosts.pictures.arguments import check_generator, check_inputs, check_numbers, check_scheduler, check_words
 from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from ..hosts.pictures.packaged import PackagedPipelineMixin
 from ..hosts.pictures.turns import one_at_a_time
+from ..hosts.pictures.unclip_arguments import check_generator, check_numbers, check_scheduler, check_words
+from ..hosts.pictures.unclip_files import load_host
+from ..imagebind.loading import load_imagebind, load_processor
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..space.adapter import EmbeddingAdapter
-from .conditioning import ImageBindConditioning
-from .parts import join_parts, with_facts
+from .conditioning import ImageBindConditioning, check_inputs
+from .parts import fitting_adapter, load_adapter, of_host, saved_adapter, with_facts
 
 
 @dataclass
@@ -66,6 +69,7 @@ class ImageBindUnCLIPPipeline(
     _optional_components = list(unclip.OPTIONAL_PARTS)
     _exclude_from_cpu_offload = ["image_normalizer", "adapter"]
     _callback_tensor_inputs = list(unclip_steps.CALLBACK_TENSORS)
+    preview_inputs = (unclip_steps.ESTIMATE,)
 
     def __init__(
         self,
@@ -130,8 +134,31 @@ class ImageBindUnCLIPPipeline(
             HostError: ``host`` is no Stable unCLIP, or takes another width.
             CheckpointError: ``imagebind`` or ``adapter`` cannot be loaded, or the encoder has no processor.
         """
-        options = dict(processor=processor, adapter=adapter, modalities=modalities, dtype=dtype, **load_options)
-        return cls(**join_parts(host, imagebind, **options))
+        place, source = host, imagebind
+        if isinstance(adapter, str | os.PathLike):
+            adapter = load_adapter(adapter)
+        if isinstance(host, StableUnCLIPImg2ImgPipeline):
+            own = getattr(host, "adapter", None)
+        elif isinstance(host, str | os.PathLike):
+            host = load_host(place, dtype=dtype, **load_options)
+            own = saved_adapter(place)
+        else:
+            kind = type(host).__name__
+            raise HostError(f"host: wanted a StableUnCLIPImg2ImgPipeline, its folder or hub id, got {kind}")
+        if not isinstance(source, ImageBindModel):
+            processor = processor or load_processor(source)  # refused before gigabytes are read
+            imagebind = load_imagebind(source, modalities=modalities, dtype=dtype or host.unet.dtype)
+        its_own = own is not None and (imagebind is getattr(host, "imagebind", None) or own.fits(imagebind))
+        if processor is None and its_own:
+            processor = getattr(host, "processor", None) or load_processor(place)
+        adapter = of_host(adapter, own) if adapter is not None else own if its_own else None
+        unclip.check_host(host, (adapter or imagebind).config.embed_dim)
+        return cls(
+            imagebind,
+            processor or load_processor(imagebind),
+            adapter or fitting_adapter(imagebind, own, source),
+            **{name: getattr(host, name) for name in unclip.PARTS},
+        )
 
     @property
     def config(self) -> FrozenDict:
@@ -147,6 +174,9 @@ class ImageBindUnCLIPPipeline(
     @property
     def defaults(self) -> dict[str, Any]:
         return super().defaults | {name: self.config[name] for name in unclip.GUIDANCE}
+
+    def preview(self, tensors: Mapping[str, torch.Tensor]) -> list[PIL.Image.Image]:
+        return unclip.decode(self, tensors[unclip_steps.ESTIMATE], "pil")
 
     @torch.no_grad()
     def __call__(

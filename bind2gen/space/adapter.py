@@ -18,6 +18,7 @@ from .arithmetic import blend, gap_shift, normalize
 if TYPE_CHECKING:
     from ..imagebind.model import ImageBindModel
 
+GUIDANCE = ("guidance_scale", "guidance_rescale")  # of a host, which travel in an adapter's config
 ROUNDING = 0.01  # relative; bfloat16 rounds weights by up to 0.4 %
 MENDED_BY = (
     "measure it on your files: `bind2gen fit-gap --imagebind ENCODER --images PHOTOS --sounds SOUNDS --out FOLDER`, "

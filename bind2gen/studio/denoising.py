@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from ..hosts.pictures import unclip
-from ..hosts.pictures.unclip_steps import ESTIMATE
-from ..pipelines.unclip import ImageBindUnCLIPPipeline
+from ..pipelines import drawing as pictures
+from ..pipelines.conditioning import ImageBindConditioning
 from .results import Progress
 from .worker import Report
 
@@ -24,26 +23,33 @@ class Watch:
     """The pipeline's callback: reports progress, decodes previews, and stops it when told to.
 
     Args:
+        drawing: makes the previews.
         batches: how many there are; ``batch`` is the one that runs, from 0.
         clock: s.
     """
 
     def __init__(
-        self, report: Report, stop: threading.Event, *, batches: int, clock: Callable[[], float] = time.monotonic
+        self,
+        report: Report,
+        stop: threading.Event,
+        drawing: ImageBindConditioning,
+        *,
+        batches: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.report, self.stop, self.batches, self.clock = report, stop, batches, clock
+        self.report, self.stop, self.drawing, self.batches, self.clock = report, stop, drawing, batches, clock
         self.batch, self.stopped = 0, False
         self.done: list[Image] = []  # of the batches before, shown along
         self.previews: list[Image] = []
         self._next = clock()  # when another preview may be shown
 
     def __call__(self, pipe: Any, step: int, timestep: int, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """After each step; ``tensors`` holds the expected latents, (N, C, h, w)."""
+        """After each step; ``tensors`` holds what previews are made of."""
         steps = len(pipe.scheduler.timesteps)  # schedulers may take more steps than asked for
         shown: tuple[Image, ...] = ()
         due = (step + 1) % -(-steps // PREVIEWS) == 0 and step + 1 < steps and self.clock() >= self._next
         if due or self.stop.is_set():
-            self.previews = unclip.decode(pipe, tensors[ESTIMATE], "pil")
+            self.previews = self.drawing.preview(tensors)
             shown, self._next = (*self.done, *self.previews), self.clock() + PAUSE
         if self.stop.is_set():
             pipe._interrupt = self.stopped = True
@@ -53,7 +59,7 @@ class Watch:
 
 
 def draw(
-    pipe: ImageBindUnCLIPPipeline,
+    pipe: ImageBindConditioning,
     rows: torch.Tensor,
     seeds: Sequence[int],
     *,
@@ -72,17 +78,14 @@ def draw(
     Returns:
         The pictures, and whether it was stopped: then they are previews, and may be fewer.
     """
-    starts = range(0, len(rows), batch_size)
-    watch = Watch(report, stop, batches=len(starts))
-    for watch.batch, start in enumerate(starts):
-        part = slice(start, start + batch_size)
-        # On the CPU, so that a seed starts from the same noise on every device.
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
-        images = pipe(
-            image_embeds=rows[part], rescale_embeds=False, generator=generators, num_inference_steps=steps,
-            guidance_scale=guidance, callback_on_step_end=watch, callback_on_step_end_tensor_inputs=[ESTIMATE],
-        ).images  # fmt: skip
+    watch = Watch(report, stop, pipe, batches=-(-len(rows) // batch_size))
+    options = dict(num_inference_steps=steps, guidance_scale=guidance, batch_size=batch_size)
+    tensors = list(pipe.preview_inputs) or None
+    for images in pictures.draw(
+        pipe, rows, seeds, **options, callback_on_step_end=watch, callback_on_step_end_tensor_inputs=tensors
+    ):
         watch.done += watch.previews if watch.stopped else images
+        watch.batch += 1
         if stop.is_set():
             break
     return tuple(watch.done), watch.stopped or len(watch.done) < len(rows)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from threading import Event
 from typing import Any
 
 import torch
-from PIL import Image
 
-from ..errors import Bind2GenWarning, InputError, ShapeError
-from ..imagebind.fronts import FRONTS
+from ..errors import InputError, ShapeError
 from ..modality import MODALITIES
-from ..pipelines.unclip import ImageBindUnCLIPPipeline
-from ..preprocess import depth
-from ..preprocess.depth_sensors import SENSORS
+from ..pipelines.conditioning import ImageBindConditioning
 from ..space.arithmetic import match_norm, normalize, slerp, subtract
 from ..space.everyday import EVERYDAY_WORDS
 from ..space.vocabulary import Vocabulary
 from . import denoising
 from .animation import there_and_back
+from .inputs import read_inputs
 from .limits import Limits, finite, seed_of, visitors_words, weights_of
 from .results import Drawing, Progress, Slide
 from .understood import VERBS, Understanding, Understood, doubt
@@ -33,8 +28,6 @@ NEAREST = 5  # words that are shown
 STEPS = 20
 SLIDE = 5  # pictures
 AMOUNT = 0.5  # of the other that a difference takes away
-DRAWN_DEPTH = "drawn"  # an 8-bit drawing of inverse depth, white is near, instead of a camera's map
-DEPTH_SENSORS = (*SENSORS, DRAWN_DEPTH)
 RATE = 16_000  # Hz, of the tone that warms the model
 
 
@@ -51,7 +44,7 @@ class Studio:
 
     def __init__(
         self,
-        pipe: ImageBindUnCLIPPipeline,
+        pipe: ImageBindConditioning,
         *,
         words: Sequence[str] | Vocabulary = EVERYDAY_WORDS,
         understanding: Understanding | None = None,
@@ -75,7 +68,7 @@ class Studio:
     @property
     def guidance(self) -> float:
         """The model's own guidance scale."""
-        return float(self.pipe.config.guidance_scale)
+        return float(self.pipe.defaults["guidance_scale"])
 
     def warm(self) -> None:
         """Go once through everything that is slow the first time, so that no visitor has to wait for it."""
@@ -123,7 +116,7 @@ class Studio:
             seed: of the first picture; the next ones have the next seeds.
             steps, pictures: within the limits.
             guidance: None is the model's own.
-            depth_sensor: one of :data:`DEPTH_SENSORS`, for a depth map.
+            depth_sensor: one of :data:`~bind2gen.studio.inputs.DEPTH_SENSORS`, for a depth map.
             session: whose work it is, for :meth:`stop`.
             visitor: with whom the others share the machine; default is the session.
 
@@ -236,7 +229,7 @@ class Studio:
         what: str = "the picture",
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """Read and encode: modality -> (1, D), and the weights of what was given."""
-        raw = self._read(inputs, depth_sensor)
+        raw = read_inputs(inputs, self.pipe, self.limits, depth_sensor)
         if not raw:
             raise InputError(f"nothing was given for {what}: record or upload a sound, or write some words")
         return self.pipe.embed(**raw), weights_of(weights, raw)
@@ -255,27 +248,6 @@ class Studio:
         """The nearest words of a blend as it is before it is drawn to the host's anchors, all of which are near one."""
         return self.words.nearest(self.pipe.adapter(embeds, weights, anchored=False), NEAREST)
 
-    def _read(self, inputs: Mapping[str, str | None], depth_sensor: str | None) -> dict[str, Any]:
-        """Modality -> raw input, of those that were given."""
-        raw: dict[str, Any] = {}
-        for name, value in inputs.items():
-            if name == "text":
-                value = self.limits.text(value or "")
-            if not value:
-                continue
-            self.pipe.imagebind.tower(name)  # refused before the file is read
-            settings = self.limits.settings(name, getattr(self.pipe.processor, name))
-            if name == "text":
-                raw[name] = value
-            elif name == "audio":
-                raw[name] = self.limits.sound(value, settings)
-            elif name == "depth":
-                file = self.limits.upload(value)
-                raw[name] = depth.load(file, settings=settings, **_camera(depth_sensor, file))
-            else:
-                raw[name] = FRONTS[name].load(self.limits.upload(value), settings, None)
-        return raw
-
     def _pictures(
         self, rows: torch.Tensor, seeds: Sequence[int], steps: int, guidance: float | None, report: Report, stop: Event
     ) -> tuple[tuple, bool]:
@@ -290,29 +262,6 @@ class Studio:
         embeds = self.pipe.embed(image=list(pictures))["image"]
         likeness = (self.pipe.adapter({"image": embeds}) * normalize(rows[: len(embeds)].to(embeds))).sum(1)
         return tuple(likeness.tolist()), self.words.first(embeds)
-
-
-def _camera(sensor: str | None, file: io.BytesIO) -> dict[str, str]:
-    """How a depth map is read; one of 8 bits can only be a drawing, whatever the camera."""
-    if sensor is not None and sensor not in DEPTH_SENSORS:
-        raise InputError(f"depth camera: wanted one of {', '.join(DEPTH_SENSORS)}, got {sensor!r}")
-    if sensor != DRAWN_DEPTH and _eight_bits(file):
-        words = f"{file.name}: 8 bits hold no distances, so it was taken for a drawing in which white is near"
-        warnings.warn(words, Bind2GenWarning, stacklevel=2)
-        sensor = DRAWN_DEPTH
-    if sensor == DRAWN_DEPTH:
-        return {"encoding": "relative_inverse"}
-    return {} if sensor is None else {"sensor": sensor}
-
-
-def _eight_bits(file: io.BytesIO) -> bool:
-    try:
-        with Image.open(file) as picture:
-            return picture.mode in ("L", "LA", "P", "RGB", "RGBA")
-    except Exception:  # noqa: BLE001  (not a picture that Pillow knows; its reader will say what it is)
-        return False
-    finally:
-        file.seek(0)
 
 
 def _differences(first: torch.Tensor, second: torch.Tensor, amount: float) -> list[torch.Tensor]:

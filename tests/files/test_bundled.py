@@ -16,7 +16,7 @@ from torchvision.ops import box_iou
 from bind2gen.errors import Bind2GenWarning, HostError
 from bind2gen.files.bundled import DETECTOR_PART, bundled_path, example_sounds
 from bind2gen.hosts.pictures import unclip
-from bind2gen.hosts.pictures.arguments import DRAWING, LARGEST_NOISE
+from bind2gen.hosts.pictures.unclip_arguments import DRAWING, LARGEST_NOISE
 from bind2gen.mini.raycast import view_of
 from bind2gen.mini.recipe import JUDGED
 from bind2gen.mini.synthesis import SAMPLE_RATE, synthesise

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from bind2gen.hosts.pictures.arguments import DRAWING
 from bind2gen.hosts.pictures.unclip import decode
+from bind2gen.hosts.pictures.unclip_arguments import DRAWING
 from bind2gen.hosts.pictures.unclip_steps import ESTIMATE, clean_estimate
 from bind2gen.studio import denoising
 
@@ -89,11 +89,8 @@ def test_an_estimate_of_a_perfect_network_is_the_picture_itself():
 def test_no_more_than_three_previews_come_in_a_second(tiny_pipeline):
     """Steps of 50 ms, as of a small model; each step's preview would flash at 20 Hz."""
     now, news = [0.0], []
-    watch = denoising.Watch(news.append, threading.Event(), batches=1, clock=lambda: now[0])
-    pipe = SimpleNamespace(
-        scheduler=SimpleNamespace(timesteps=range(100)), vae=tiny_pipeline.vae,
-        image_processor=tiny_pipeline.image_processor,
-    )  # fmt: skip
+    watch = denoising.Watch(news.append, threading.Event(), tiny_pipeline, batches=1, clock=lambda: now[0])
+    pipe = SimpleNamespace(scheduler=SimpleNamespace(timesteps=range(100)))
     shown = []
     for step in range(100):
         now[0] += 0.05
@@ -103,12 +100,9 @@ def test_no_more_than_three_previews_come_in_a_second(tiny_pipeline):
 
 
 def test_who_stops_gets_what_was_expected_of_the_picture(tiny_pipeline):
-    watch = denoising.Watch(lambda _: None, threading.Event(), batches=1)
+    watch = denoising.Watch(lambda _: None, threading.Event(), tiny_pipeline, batches=1)
     watch.stop.set()
-    pipe = SimpleNamespace(
-        scheduler=SimpleNamespace(timesteps=range(9)), vae=tiny_pipeline.vae,
-        image_processor=tiny_pipeline.image_processor,
-    )  # fmt: skip
+    pipe = SimpleNamespace(scheduler=SimpleNamespace(timesteps=range(9)))
     watch(pipe, 0, 0, {ESTIMATE: KNOWN[:2]})
     assert pipe._interrupt and watch.stopped
-    assert apart(watch.previews, decode(pipe, KNOWN[:2], "pil")) == 0
+    assert apart(watch.previews, decode(tiny_pipeline, KNOWN[:2], "pil")) == 0

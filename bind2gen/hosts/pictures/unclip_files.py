@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from diffusers import StableUnCLIPImg2ImgPipeline
 from safetensors import SafetensorError
 
 from ...errors import HostError
+from ...files.hub import INDEX, pipeline_index
 from .packaged import KnownClassMixin
 from .unclip import OPTIONAL_PARTS, PARTS
 
@@ -51,13 +51,10 @@ def load_host(
 
 def _index(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """model_index.json of a local folder, its parts checked before any weights are read."""
-    path = Path(folder) / "model_index.json"
-    if not path.is_file():
-        raise HostError(f"{folder}: wanted a diffusers pipeline folder with {path.name}, found none")
-    try:
-        index = {"_class_name": "an unknown pipeline"} | json.loads(path.read_text())
-    except (ValueError, TypeError) as error:
-        raise HostError(f"{path}: wanted a JSON object that names the pipeline's parts: {error}") from error
+    found = pipeline_index(folder)
+    if found is None:
+        raise HostError(f"{folder}: wanted a diffusers pipeline folder with {INDEX}, found none")
+    index = {"_class_name": "an unknown pipeline"} | found
     if missing := [name for name in PARTS if name not in OPTIONAL_PARTS and not index.get(name, [None])[0]]:
         raise HostError(
             f"{folder}: wanted a Stable unCLIP pipeline, found {index['_class_name']} without {', '.join(missing)}"

@@ -1,10 +1,10 @@
-"""Arguments that every picture host takes, checked before anything slow runs."""
+"""Arguments of a Stable unCLIP call, checked before anything slow runs."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,20 +15,6 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 LARGEST_NOISE = 2**13  # deviations: diffusers' own stand-in for pure noise is 2**12
 MAX_IMAGES = 1000  # an input
 DRAWING = ("DPMSolverMultistep", "DDIM", "DDPM", "EulerDiscrete", "EulerAncestralDiscrete", "UniPCMultistep", "PNDM")
-
-
-def check_inputs(given: Mapping[str, Any], image_embeds: Any, weights: Any, prompt: Any) -> None:
-    """Refuse a call without inputs, or with conditioning vectors beside them.
-
-    Raises:
-        InputError: naming what can be given.
-    """
-    if (image_embeds is None) == (not given):
-        words = "give inputs (audio=, image=, text=, video= ...) or image_embeds, one of the two"
-        alone = isinstance(prompt, str) and prompt and image_embeds is None
-        raise InputError(f"{words}; words alone are text={prompt!r}" if alone else words)
-    if weights and not given:
-        raise InputError("weights: they blend inputs, and image_embeds is one already")
 
 
 def check_scheduler(scheduler: Any) -> None:
