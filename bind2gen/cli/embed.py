@@ -10,17 +10,14 @@ from .. import __version__
 from ..errors import InputError
 from .arguments import UsageError, above_zero, add_inputs, add_models, add_output, given_inputs
 from .files import check_out_file, written
-from .inputs import Inputs, read_inputs
+from .inputs import read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
 from .names import display_names
-from .reporting import progress
-from .sensors import SensorOptions, add_sensors, sensor_options
+from .sensors import add_sensors, sensor_options
 
 if TYPE_CHECKING:
-    import numpy as np
 
-    from ..imagebind.model import ImageBindModel
-    from ..imagebind.processor import ImageBindProcessor
+    pass
 
 SUFFIXES = (".npz", ".safetensors", ".json")  # of embedding_files.FORMATS, which imports numpy
 TIMED = ("audio", "video", "imu")  # of timeline.KINDS, which imports torch
@@ -62,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
-    import numpy as np
+    import torch
 
     from ..files.embeddings import EmbeddingSet, save_embeddings
 
@@ -75,12 +72,13 @@ def run(args: argparse.Namespace) -> int:
 
         embeddings = embed_recordings(model, processor, inputs, names, sensors, args, details)
     else:
-        found = _encode(model, processor, inputs, sensors, batch_size=args.batch_size, quiet=args.quiet)
+        found = inputs.embedded(model, processor, sensors, batch_size=args.batch_size, quiet=args.quiet)
         kept = {name: rows for name, rows in found.items() if rows}
         names = {name: [names[name][i] for i in rows] for name, rows in kept.items()}
         if not kept:
             raise InputError(f"none of the {inputs.count} inputs can be read: {inputs.skipped[0]['reason']}")
-        embeddings = EmbeddingSet({name: np.stack(list(rows.values())) for name, rows in kept.items()}, names, details)
+        vectors = {name: torch.stack(list(rows.values())).cpu().numpy() for name, rows in kept.items()}
+        embeddings = EmbeddingSet(vectors, names, details)
     with written(out, ".json") as temporary:
         save_embeddings(temporary, embeddings)
     if args.json:
@@ -97,31 +95,3 @@ def _check_timeline(args: argparse.Namespace, named: dict[str, list[str]]) -> No
         raise UsageError(f"--timeline: --{still[0]} has no time axis; give {', '.join(f'--{name}' for name in TIMED)}")
     if not args.timeline and (given := [name for name in ("hop", "window") if getattr(args, name) is not None]):
         raise UsageError(f"--{given[0]}: only with --timeline")
-
-
-def _encode(
-    model: ImageBindModel,
-    processor: ImageBindProcessor,
-    inputs: Inputs,
-    sensors: SensorOptions,
-    *,
-    batch_size: int,
-    quiet: bool,
-) -> dict[str, dict[int, np.ndarray]]:
-    """Modality -> number of each input that can be read -> its embedding (D,)."""
-    import torch
-
-    from ..modality import MODALITIES
-
-    found = {}
-    with torch.inference_mode(), progress("encode", total=inputs.count, quiet=quiet) as bar:
-        for name in inputs.files:
-            model.tower(name)  # refuses a modality that the model does not have before reading files
-
-            def encode(files: list[str], name: str = name) -> np.ndarray:
-                batch = [sensors.load(name, file, processor) for file in files]
-                features = processor(**{name: batch}, device=model.device)
-                return model(**features)[MODALITIES[name].embeds_key].float().cpu().numpy()
-
-            found[name] = inputs.encoded(name, encode, batch_size, bar.update)
-    return found

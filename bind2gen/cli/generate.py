@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import Bind2GenError, InputError
+from ..errors import Bind2GenError
 from .arguments import (
     MAX_SEED,
     MAX_STEPS,
@@ -23,12 +23,12 @@ from .arguments import (
 )
 from .files import plan_pictures, save_picture
 from .hosts import add_host, choose_host, load_bound
-from .inputs import Inputs, read_inputs
+from .inputs import read_inputs
 from .loading import choose_device, choose_dtype, load_pipeline
 from .names import display_names
 from .reporting import progress
 from .seeds import SPREAD, first_seeds
-from .sensors import SensorOptions, add_sensors, sensor_options
+from .sensors import add_sensors, sensor_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
     load = load_bound if choice.ip_adapter else load_pipeline
     pipe = load(choice, modalities=list(named), device=device, dtype=dtype, quiet=args.quiet)
     sensors.adapt(pipe.processor)
-    embeds, kept = _encode(pipe, inputs, sensors, batch_size=args.batch_size, quiet=args.quiet)
+    options = {"batch_size": args.batch_size, "quiet": args.quiet}
+    embeds, kept = inputs.blended(inputs.embedded(pipe.imagebind, pipe.processor, sensors, **options))
     understood = understand(pipe, choice, embeds)
     tell(understood, _rows(inputs.named, kept), model=choice.label, quiet=args.quiet)
     about = _about(args, pipe, choice.label, weights)
@@ -163,32 +164,6 @@ def _weights(pairs: list[tuple[str, float]], inputs: dict[str, list[str]]) -> di
     if weights and max(weights.get(name, 1.0) for name in inputs) <= 0:
         raise UsageError("--weight: no weight is above zero; give at least one kind of input a weight")
     return weights or None
-
-
-def _encode(
-    pipe: ImageBindConditioning, inputs: Inputs, sensors: SensorOptions, *, batch_size: int, quiet: bool
-) -> tuple[dict[str, torch.Tensor], list[int]]:
-    """Embeddings (N, D) of each kind, in bounded batches, and the N numbers of those inputs that could be read.
-
-    One that all share is encoded once.
-    """
-    import torch
-
-    found = {}
-    with progress("encode", total=inputs.count, quiet=quiet) as bar:
-        for name in inputs.files:
-            pipe.imagebind.tower(name)  # refuses a modality that the model does not have before reading files
-
-            def encode(files: list[str], name: str = name) -> torch.Tensor:
-                return pipe.embed(**{name: [sensors.load(name, file, pipe.processor) for file in files]})[name]
-
-            found[name] = inputs.encoded(name, encode, batch_size, bar.update)
-    count = max(map(len, inputs.files.values()))
-    own = {name for name, files in inputs.files.items() if len(files) == count}
-    kept = [i for i in range(count) if all(i in found[name] for name in own)]
-    if not kept or not all(found.values()):
-        raise InputError(f"none of the {inputs.count} inputs can be used: {inputs.skipped[0]['reason']}")
-    return {name: torch.stack([rows[i] for i in (kept if name in own else [0])]) for name, rows in found.items()}, kept
 
 
 def _draw(

@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING
 from ..errors import EmptyInputError, InputError, UnreadableError
 from ..files.bundled import resolve_example
 from .arguments import UsageError
-from .reporting import FAILED, one_line, say
+from .reporting import FAILED, one_line, progress, say
 
 if TYPE_CHECKING:
     import torch
+
+    from ..imagebind.model import ImageBindModel
+    from ..imagebind.processor import ImageBindProcessor
+    from .sensors import SensorOptions
 
 STDIN = "-"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
@@ -86,6 +90,46 @@ class Inputs:
                         self.skip(modality, i, error)
             done(len(part))
         return rows
+
+    def embedded(
+        self,
+        encoder: ImageBindModel,
+        processor: ImageBindProcessor,
+        sensors: SensorOptions,
+        *,
+        batch_size: int,
+        quiet: bool,
+    ) -> dict[str, dict[int, torch.Tensor]]:
+        """Modality -> number of each input that can be read -> its embedding, (D,) float32 unit norm."""
+        from ..imagebind.embedding import embed_inputs
+
+        found = {}
+        with progress("encode", total=self.count, quiet=quiet) as bar:
+            for name in self.files:
+                encoder.tower(name)  # refuses a modality that the model does not have before reading files
+
+                def encode(files: list[str], name: str = name) -> torch.Tensor:
+                    batch = [sensors.load(name, file, processor) for file in files]
+                    return embed_inputs(encoder, processor, {name: batch})[name]
+
+                found[name] = self.encoded(name, encode, batch_size, bar.update)
+        return found
+
+    def blended(self, found: Mapping[str, Mapping[int, torch.Tensor]]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        """What :meth:`embedded` found, for blends: (N, D) of each modality, (1, D) of one that all share; N numbers.
+
+        Raises:
+            InputError: no blend is whole.
+        """
+        import torch
+
+        count = max(map(len, self.files.values()))
+        own = {name for name, files in self.files.items() if len(files) == count}
+        kept = [i for i in range(count) if all(i in found[name] for name in own)]
+        if not kept or not all(found.values()):
+            raise InputError(f"none of the {self.count} inputs can be used: {self.skipped[0]['reason']}")
+        rows = {name: torch.stack([rows[i] for i in (kept if name in own else [0])]) for name, rows in found.items()}
+        return rows, kept
 
     def finished(self) -> int:
         """The exit code, after the last input."""

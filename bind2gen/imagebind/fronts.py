@@ -138,3 +138,33 @@ FRONTS: dict[str, Front] = {
         lambda tower: {"samples": tower.input_shape[1]},
     ),
 }
+
+
+def collected(
+    clips: Iterable[Clips], count: int
+) -> tuple[torch.Tensor, torch.Tensor | None, list[torch.Tensor | None]]:
+    """Clips of ``count`` items, as they come, to (count, S, ...), the mask where S differs (else None), and times."""
+    whole: torch.Tensor | None = None  # equally many clips are laid where they belong at once: memory is not cheap
+    items, times = [], []
+    for row, (item, span) in enumerate(clips):
+        if row == 0:
+            whole = item.new_empty(count, *item.shape)
+        if whole is not None and item.shape == whole.shape[1:]:
+            whole[row] = item
+            item = whole[row]
+        else:
+            whole = None
+        items.append(item)
+        times.append(span)
+    return (*(padded(items) if whole is None else (whole, None)), times)
+
+
+def padded(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Stack (S_i, ...) to (B, max S, ...) on the first one's device, with the mask of real clips where S_i differ."""
+    device, most = items[0].device, max(len(item) for item in items)
+    stacked = items[0].new_zeros(len(items), most, *items[0].shape[1:])
+    mask = torch.zeros(len(items), most, dtype=torch.bool, device=device)
+    for row, item in enumerate(items):
+        stacked[row, : len(item)] = item
+        mask[row, : len(item)] = True
+    return stacked, None if bool(mask.all()) else mask

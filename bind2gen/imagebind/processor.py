@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..preprocess import audio, depth, image, imu, text, thermal, video
 from ..preprocess.settings import Settings
 from ..preprocess.sources import one_line
 from .config import ImageBindConfig
-from .fronts import FRONTS, Clips, Device
+from .fronts import FRONTS, Device, collected, padded
 from .misplaced import meant_as
 from .read_ahead import read_ahead
 
@@ -129,11 +129,11 @@ class ImageBindProcessor(ProcessorMixin):
             items = self._items(name, value)
             raws = self._loaded(name, items, sampling_rate)
             clips = FRONTS[name].transform(raws, getattr(self, name), device)
-            data[MODALITIES[name].input_key], mask, spans = _collected(clips, len(items))
+            data[MODALITIES[name].input_key], mask, spans = collected(clips, len(items))
             if mask is not None:
                 data[clip_mask_key(MODALITIES[name])] = mask
             if spans[0] is not None:
-                times[name] = _padded(spans)[0]
+                times[name] = padded(spans)[0]
         if not data:
             raise InputError("nothing to process: give text, image, audio, video, depth, thermal or imu")
         if return_tensors == "np":
@@ -273,36 +273,6 @@ class ImageBindProcessor(ProcessorMixin):
             name = VOCABULARY_FILES.get(settings.get("units"), VOCABULARY_FILES["pairs"])  # older files say no units
             values["text"] = settings | {"vocabulary": cached_file(where, name, **options)}
         return values, unused
-
-
-def _collected(
-    clips: Iterable[Clips], count: int
-) -> tuple[torch.Tensor, torch.Tensor | None, list[torch.Tensor | None]]:
-    """Clips of ``count`` items, as they come, to (count, S, ...), the mask where S differs (else None), and times."""
-    whole: torch.Tensor | None = None  # equally many clips are laid where they belong at once: memory is not cheap
-    items, times = [], []
-    for row, (item, span) in enumerate(clips):
-        if row == 0:
-            whole = item.new_empty(count, *item.shape)
-        if whole is not None and item.shape == whole.shape[1:]:
-            whole[row] = item
-            item = whole[row]
-        else:
-            whole = None
-        items.append(item)
-        times.append(span)
-    return (*(_padded(items) if whole is None else (whole, None)), times)
-
-
-def _padded(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Stack (S_i, ...) to (B, max S, ...) on the first one's device, with the mask of real clips where S_i differ."""
-    device, most = items[0].device, max(len(item) for item in items)
-    stacked = items[0].new_zeros(len(items), most, *items[0].shape[1:])
-    mask = torch.zeros(len(items), most, dtype=torch.bool, device=device)
-    for row, item in enumerate(items):
-        stacked[row, : len(item)] = item
-        mask[row, : len(item)] = True
-    return stacked, None if bool(mask.all()) else mask
 
 
 AutoProcessor.register(ImageBindConfig, ImageBindProcessor, exist_ok=True)

@@ -22,7 +22,7 @@ from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from ..hosts.pictures.packaged import PackagedPipelineMixin
 from ..hosts.pictures.turns import one_at_a_time
 from ..hosts.pictures.unclip_arguments import check_generator, check_numbers, check_scheduler, check_words
-from ..hosts.pictures.unclip_files import load_host
+from ..hosts.pictures.unclip_files import OPTIONAL_PARTS, PARTS, load_host
 from ..imagebind.loading import load_imagebind, load_processor
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
@@ -66,7 +66,7 @@ class ImageBindUnCLIPPipeline(
     """
 
     model_cpu_offload_seq = "imagebind->text_encoder->image_encoder->unet->vae"
-    _optional_components = list(unclip.OPTIONAL_PARTS)
+    _optional_components = list(OPTIONAL_PARTS)
     _exclude_from_cpu_offload = ["image_normalizer", "adapter"]
     _callback_tensor_inputs = list(unclip_steps.CALLBACK_TENSORS)
     preview_inputs = (unclip_steps.ESTIMATE,)
@@ -157,7 +157,7 @@ class ImageBindUnCLIPPipeline(
             imagebind,
             processor or load_processor(imagebind),
             adapter or fitting_adapter(imagebind, own, source),
-            **{name: getattr(host, name) for name in unclip.PARTS},
+            **{name: getattr(host, name) for name in PARTS},
         )
 
     @property

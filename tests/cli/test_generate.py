@@ -14,7 +14,7 @@ from PIL import Image
 import bind2gen
 from bind2gen.cli.files import plan_pictures
 from bind2gen.files import bundled
-from bind2gen.hosts.pictures import unclip
+from bind2gen.hosts.pictures.unclip_files import PARTS
 
 RATE = 16_000  # Hz
 STEPS = ["--steps", "2"]
@@ -136,7 +136,7 @@ def test_a_host_without_encoder_takes_one_from_imagebind(run, media, tiny_folder
     from diffusers import StableUnCLIPImg2ImgPipeline
 
     host = tmp_path / "host"
-    StableUnCLIPImg2ImgPipeline(**{name: getattr(tiny_pipeline, name) for name in unclip.PARTS}).save_pretrained(host)
+    StableUnCLIPImg2ImgPipeline(**{name: getattr(tiny_pipeline, name) for name in PARTS}).save_pretrained(host)
     words = ["generate", "--audio", media / "mid.wav", *STEPS, "--quiet", "--out", tmp_path / "a.png", "--model", host]
     code, _, stderr = run(*words)
     assert code == 2

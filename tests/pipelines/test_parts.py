@@ -20,7 +20,7 @@ from bind2gen.cli.detectors import load_detection
 from bind2gen.errors import Bind2GenWarning, CheckpointError, HostError
 from bind2gen.files.embeddings import load_embeddings
 from bind2gen.hosts.pictures import unclip
-from bind2gen.hosts.pictures.unclip_files import load_host
+from bind2gen.hosts.pictures.unclip_files import PARTS, load_host
 from bind2gen.imagebind.config import HUGE, TINY, ImageBindConfig
 from bind2gen.imagebind.loading import load_config, load_processor
 from bind2gen.imagebind.model import ImageBindModel
@@ -65,7 +65,7 @@ def encoder() -> ImageBindModel:
 
 def host_parts(folder: Path) -> dict:
     host = load_host(folder)
-    return {name: getattr(host, name) for name in unclip.PARTS}
+    return {name: getattr(host, name) for name in PARTS}
 
 
 BY_HAND = ("imagebind", "processor", "adapter")

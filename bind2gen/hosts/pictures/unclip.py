@@ -16,12 +16,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from ...errors import HostError, InputError, ShapeError
 from .contract import SPACES, Host, Slot, bound_method, check_width, length_of, space_of
 from .prompts import layers_skipped, prompts_for, warn_of_lost_words
+from .unclip_files import load_host
 
-PARTS = (
-    "feature_extractor", "image_encoder", "image_normalizer", "image_noising_scheduler",
-    "tokenizer", "text_encoder", "unet", "scheduler", "vae",
-)  # fmt: skip
-OPTIONAL_PARTS = ("feature_extractor", "image_encoder")  # ImageBind takes their place
 GUIDANCE = {"guidance_scale": 10.0, "guidance_rescale": 0.0}  # Stable unCLIP's defaults
 MIRRORS = "sd2-community/stable-diffusion-2-1-unclip or diffusers/stable-diffusion-2-1-unclip-i2i-h"
 SLOT = Slot(
@@ -69,8 +65,6 @@ class UnCLIP(Host):
             yield {"image_embeds": embeds, "image": None}
 
     def load(self, folder: str | os.PathLike[str], **options: Any) -> Any:
-        from .unclip_files import load_host  # which needs this file
-
         return load_host(folder, **options)
 
 

@@ -13,7 +13,12 @@ from safetensors import SafetensorError
 from ...errors import HostError
 from ...files.hub import INDEX, pipeline_index
 from .packaged import KnownClassMixin
-from .unclip import OPTIONAL_PARTS, PARTS
+
+PARTS = (
+    "feature_extractor", "image_encoder", "image_normalizer", "image_noising_scheduler",
+    "tokenizer", "text_encoder", "unet", "scheduler", "vae",
+)  # fmt: skip
+OPTIONAL_PARTS = ("feature_extractor", "image_encoder")  # ImageBind takes their place
 
 
 class _HostInAPackagedPipeline(KnownClassMixin, StableUnCLIPImg2ImgPipeline):

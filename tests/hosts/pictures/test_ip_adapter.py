@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLImg2ImgPipeline
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+)
 from diffusers.models.embeddings import IPAdapterPlusImageProjection, MultiIPAdapterImageProjection
 from PIL import Image
 from safetensors.torch import save_file
@@ -184,6 +189,21 @@ def test_from_pipe_keeps_the_adapter_in_img2img_which_has_a_picture_of_its_own(s
     assert abs(one - other).max() > 1e-3
     with pytest.raises(InputError, match="image: .* begins with one of its own: host="):
         draw(sounding, vectors[:1])
+
+
+def test_from_pipe_keeps_the_adapter_in_inpaint_which_draws_where_its_mask_says(sdxl, in_front, draw, vectors):
+    pipe = StableDiffusionXLInpaintPipeline.from_pipe(sdxl.pipe)
+    pipe.set_progress_bar_config(disable=True)
+    start, left = Image.new("RGB", (32, 32), "red"), Image.new("L", (32, 32), 0)
+    left.paste(255, (0, 0, 16, 32))
+    sounding, given = in_front(pipe), {"mask_image": left, "strength": 0.99, "height": 32, "width": 32}
+    both = draw(sounding, vectors[:2], host={"image": [start, start]}, **given | {"mask_image": [left, left]})
+    one = draw(sounding, vectors[1:2], first=1, host={"image": start}, **given)
+    assert abs(both[1:] - one).max() < 1e-5
+    given |= {"host": {"image": start}, "output_type": "latent"}
+    pair = [draw(sounding, vectors[i : i + 1], **given)[0] for i in (0, 1)]
+    apart = (pair[0] - pair[1]).abs().mean((0, 1))  # of each column
+    assert apart[: len(apart) // 2].min() > 1e-3 and apart[len(apart) // 2 :].max() < 1e-5
 
 
 def test_lora_and_masks_both_reach_the_attention(make_loaded, in_front, draw, vectors):

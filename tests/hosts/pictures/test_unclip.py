@@ -9,7 +9,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 from bind2gen.errors import HostError, InputError
 from bind2gen.hosts.pictures import unclip
-from bind2gen.hosts.pictures.unclip_files import load_host
+from bind2gen.hosts.pictures.unclip_files import PARTS, load_host
 from bind2gen.space.arithmetic import match_norm
 
 
@@ -103,7 +103,7 @@ def test_hosts_that_cannot_take_embeddings_are_refused(make_host):
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_our_loop_equals_the_hosts_pipeline(tiny_pipeline, guidance):
     """Same conditioning, same seed, same scheduler: the pictures are those of StableUnCLIPImg2ImgPipeline."""
-    parts = {name: getattr(tiny_pipeline, name) for name in unclip.PARTS}
+    parts = {name: getattr(tiny_pipeline, name) for name in PARTS}
     # The host reads a dtype off its image encoder even when embeddings are given; any loaded network will do.
     parts["image_encoder"] = parts["text_encoder"]
     parts["scheduler"] = DDIMScheduler.from_config(tiny_pipeline.scheduler.config)
