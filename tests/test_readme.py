@@ -1,4 +1,4 @@
-"""README's snippets and command lines run as they are printed, but for those that need a download or a server."""
+"""Snippets and command lines of the pages run as they are printed, but for those that need a download or a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from bind2gen.cli import build_parser, main
 from bind2gen.files.bundled import example_sounds
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# One after the other: names of the first page's snippets are known on the others.
+PAGES = ("README.md", "demos/README.md", *(f"bind2gen/{room}/README.md" for room in ("preprocess", "hosts", "train")))
+README = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 NEED = {  # what a snippet holds that is not run here
     "http://127.0.0.1:7860": "a server: tests/demos/test_endpoints.py runs it",
     "imagebind_huge.pth": "a download",
@@ -67,6 +69,12 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("page", [*PAGES, "bind2gen/README.md", "bind2gen/mini/README.md", "adapters/README.md"])
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (ROOT / page).parent.joinpath(link).exists(), link
+
+
 def test_what_is_not_run_is_there_to_be_left_out():
     for part in NEED:
         assert sum(part in snippet for snippet in snippets("python")) == 1, part
@@ -79,7 +87,7 @@ def test_python_snippets_run_one_after_the_other(folder, tmp_path, monkeypatch):
     names: dict = {}
     for number, snippet in enumerate(snippets("python")):
         if not any(part in snippet for part in NEED):
-            exec(compile(snippet, f"README.md, Python snippet {number + 1}", "exec"), names)
+            exec(compile(snippet, f"Python snippet {number + 1}", "exec"), names)
     for file in ("bark.png", "boxes.png"):
         assert np.asarray(Image.open(file)).std() > 8  # of 255: something is to be seen
     assert names["end"] > names["start"] and names["vector"].norm() == pytest.approx(1, abs=1e-4)

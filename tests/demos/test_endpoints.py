@@ -335,7 +335,7 @@ def test_an_installation_without_demos_says_so(monkeypatch, tmp_path):
 
 
 def test_the_script_in_readme_runs(server, tmp_path, monkeypatch):
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "demos" / "README.md").read_text(encoding="utf-8")
     [script] = [part for part in text.split("```") if "http://127.0.0.1:7860" in part and part.startswith("python")]
     monkeypatch.chdir(tmp_path)
     Image.open(Path(__file__).parents[2] / "demos" / "pictures" / "three.webp").convert("RGB").save("street.jpg")
