@@ -114,7 +114,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         "video": "video files",
         "depth": "depth maps: 16-bit PNG or TIFF, EXR, NPY",
         "thermal": "infrared pictures: grey, radiometric or in false colours",
-        "imu": "motion recordings: CSV, Parquet, NPY, or a phone's export folder",
+        "imu": "motion recordings: CSV, JSON, Parquet, NPY, or a phone's export folder",
     }
     for name in INPUT_MODALITIES:
         metavar = "TEXT" if name == "text" else "FILE"
@@ -148,8 +148,8 @@ def add_models(parser: argparse.ArgumentParser, *, model_help: str) -> None:
     )
 
 
-def add_adapter(parser: argparse.ArgumentParser) -> None:
-    """``--adapter``, of commands that draw."""
+def add_adapter(parser: Any) -> None:
+    """``--adapter``, of commands that draw or find."""
     parser.add_argument(
         "--adapter", metavar="DIR",
         help="what bind2gen fit-gap measured of the encoder (default: the model's own, if it is its encoder)",

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Bind2GenError, DependencyError, InputError
-from .arguments import DEFAULT_MODEL, UsageError, above_zero, add_keep_going, add_output, share, whole
+from .arguments import (
+    DEFAULT_MODEL,
+    UsageError,
+    above_zero,
+    add_adapter,
+    add_keep_going,
+    add_output,
+    share,
+    whole,
+)
 from .detectors import check_choice
 from .files import PICTURE_SUFFIXES, check_out_file, check_out_folder, check_own
 from .inputs import FILMS, STDIN, Inputs, Search, read_inputs
@@ -69,6 +78,7 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_detector_choice(group)
     group.add_argument("--imagebind", metavar="PATH_OR_ID", help="encoder of the prompts (default: the model's own)")
+    add_adapter(group)
     group.add_argument(
         "--device", default="auto", help="auto (cuda, mps or cpu, the first there is), cpu, cuda, cuda:1, mps"
     )
@@ -120,6 +130,8 @@ def _checked(args: argparse.Namespace) -> Search:
         raise UsageError("--timeline: wanted one --image and one --audio, and no other prompt")
     if [*images, *films, *sum(given.values(), [])].count(STDIN) > 1:
         raise UsageError(f"{STDIN}: standard input can be read only once")
+    if args.adapter and not args.detector and not args.route:
+        raise UsageError("--adapter: the model's own detector brings its own; add --detector")
     check_choice(args)
     args.video = read_inputs({"video": films}).files["video"][0] if films else None
     pictures = read_inputs({"image": images}, keep_going=args.keep_going) if images else None

@@ -81,7 +81,7 @@ def check_choice(args: argparse.Namespace) -> None:
         check_file(args.vocabulary, "vocabulary")
     if args.class_map and not Path(args.class_map).is_dir():
         raise UnreadableError(f"--class-map {args.class_map}: no such folder; bind2gen fit-adapter writes one")
-    choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
+    choice = choose_model(args.model, args.imagebind, adapter=args.adapter, needs_pipeline=False)
     if args.detector is None and not (Path(choice.source) / DETECTOR_PART).is_dir():
         advice = "name a detector with --detector"
         raise HostError(f"--model {args.model}: wanted a pipeline with {DETECTOR_PART}/ in it, found none; {advice}")
@@ -113,9 +113,13 @@ def _joined(args: argparse.Namespace, encoder: Any, processor: Any, detector: An
 
 
 def _adapter(args: argparse.Namespace, encoder: Any) -> Any:
-    """The model's own adapter where the encoder is its own, else the one beside the encoder, or one without means."""
-    from ..pipelines.parts import fitting_adapter, saved_adapter
+    """What ``--adapter`` names; else the model's own if the encoder is, the one beside the encoder, or no means."""
+    from ..pipelines.parts import fitting_adapter, load_adapter, saved_adapter
 
+    if args.adapter:
+        named = load_adapter(args.adapter)
+        named.claim(encoder)
+        return named
     own = saved_adapter(choose_model(args.model, args.imagebind).source)
     return fitting_adapter(encoder, own, args.imagebind) if args.imagebind else own
 

@@ -71,6 +71,8 @@ def choose_model(
         Bind2GenError: no such folder, no pipeline in it, hub out of reach.
         UsageError: a host without an encoder, and no ``--imagebind``.
     """
+    if adapter is not None and not Path(adapter, "config.json").is_file():
+        raise HostError(f"--adapter {adapter}: wanted a folder that bind2gen fit-gap wrote, found no config.json in it")
     if imagebind is not None and not Path(imagebind).exists() and not is_hub_id(imagebind):
         raise HostError(f"--imagebind {imagebind}: no such file or folder, and no hub id like owner/name")
     if imagebind is not None and is_hub_id(imagebind):
@@ -87,8 +89,6 @@ def choose_model(
     whole = bool(_index(source, option).get(ENCODER_PART, [None])[0])
     if not whole and imagebind is None:
         raise UsageError(f"{option} {model} has no ImageBind encoder of its own: add --imagebind PATH_OR_ID")
-    if adapter is not None and not Path(adapter, "config.json").is_file():
-        raise HostError(f"--adapter {adapter}: wanted a folder that bind2gen fit-gap wrote, found no config.json in it")
     label = " + ".join(_label(part) for part in (source, imagebind, adapter) if part is not None)
     return ModelChoice(label, source, imagebind, whole, adapter)
 

@@ -13,8 +13,10 @@ from PIL import Image
 
 from bind2gen.cli.detect import DATASETS
 from bind2gen.hosts.boxes.detic import DeticConfig, DeticDetector, DeticModel
+from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.pipelines.calibration import Calibration
 from bind2gen.pipelines.detection import ImageBindDetectionPipeline
+from bind2gen.space.adapter import EmbeddingAdapter
 
 LOW = 0.01  # an untrained detector is sure of nothing
 
@@ -116,6 +118,7 @@ def test_a_video_is_searched_frame_by_frame(run, folder, tmp_path):
         (["--image", "{noise}", "--text", "a", "--detector", "x", "--route", "map"], "fit-adapter"),
         (["--image", "{noise}", "{noise}", "--text", "a", "--out", "x.png"], "name a folder"),
         (["--image", "{noise}", "--text", "a", "--imagebind", "x"], "add --detector"),
+        (["--image", "{noise}", "--text", "a", "--adapter", "x"], "--adapter: the model's own detector brings"),
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(run, media, argv, words):
@@ -153,6 +156,34 @@ def test_windows_and_rescoring_need_no_detector(run, folder, media):
     )  # fmt: skip
     assert (code, err) == (0, ""), err
     assert len(json.loads(out)["pictures"][0]["boxes"]) > 0
+
+
+def test_an_adapter_that_was_measured_moves_prompts_of_its_own_encoder(run, folder, media, tmp_path, capsys):
+    encoder, noise = ImageBindModel.from_pretrained(folder, subfolder="imagebind"), torch.Generator().manual_seed(0)
+    means = {name: torch.randn(encoder.config.embed_dim, generator=noise) / 8 for name in ("image", "text")}
+    adapter = EmbeddingAdapter.from_means(means)
+    argv = ["detect", "--image", media / "noise.png", "--text", "a dog", "--model", folder, "--json"]
+    argv += ["--detector", "grid", "--route", "rescoring", "--threshold", "0.0"]
+    found = {}
+    capsys.readouterr()  # what loading says
+    for name in ("own", "gap"):
+        if name == "gap":
+            adapter.claim(encoder)
+            adapter.save_pretrained(tmp_path / "gap")
+            argv += ["--adapter", tmp_path / "gap"]
+        code, out, err = run(*argv)
+        assert (code, err) == (0, ""), err
+        found[name] = np.array([box["score"] for box in json.loads(out)["pictures"][0]["boxes"]])
+    assert len(found["own"]) != len(found["gap"]) or abs(found["own"] - found["gap"]).max() > 1e-4
+    with torch.no_grad():
+        for weight in encoder.towers["text"].parameters():
+            weight.add_(1.0)
+    other = EmbeddingAdapter.from_means(means)
+    other.claim(encoder)
+    other.save_pretrained(tmp_path / "gap")
+    capsys.readouterr()
+    code, _, err = run(*argv)
+    assert code == 0 and err.count("\n") == 1 and "those of another encoder" in err, err
 
 
 @pytest.fixture
