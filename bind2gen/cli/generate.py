@@ -94,6 +94,11 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         "--num-images", type=whole(1, MAX_IMAGES), default=1, metavar="N", help="pictures of each input"
     )
     parser.add_argument(
+        "--best-of", type=whole(1, MAX_IMAGES), default=1, metavar="N",
+        help="draw N of each picture, with seeds one after the other, and keep the one that is nearest to its input "
+        "when it is embedded itself",
+    )  # fmt: skip
+    parser.add_argument(
         "--noise-level",
         type=whole(0, MAX_NOISE_LEVEL),
         default=0,
@@ -107,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     named = given_inputs(args)
     sensors = sensor_options(args, named)
     weights = _weights(args.weight, named)
-    largest = MAX_SEED - (args.num_images - 1) - (SPREAD if max(map(len, named.values())) > 1 else 0)
+    largest = MAX_SEED - (args.num_images * args.best_of - 1) - (SPREAD if max(map(len, named.values())) > 1 else 0)
     if args.seed > largest:
         raise UsageError(f"--seed: wanted at most {largest} for so many pictures, got {args.seed}")
     inputs = read_inputs(named, keep_going=args.keep_going)
@@ -118,7 +123,10 @@ def run(args: argparse.Namespace) -> int:
     from .understood import tell, understand  # imports torch
 
     load = load_bound if choice.ip_adapter else load_pipeline
-    pipe = load(choice, modalities=list(named), device=device, dtype=dtype, quiet=args.quiet)
+    towers = [*named, *(["image"] if args.best_of > 1 and "image" not in named else [])]
+    pipe = load(choice, modalities=towers, device=device, dtype=dtype, quiet=args.quiet)
+    for name in towers:
+        pipe.imagebind.tower(name)  # refuses a modality that the model does not have before reading files
     sensors.adapt(pipe.processor)
     options = {"batch_size": args.batch_size, "quiet": args.quiet}
     embeds, kept = inputs.blended(inputs.embedded(pipe.imagebind, pipe.processor, sensors, **options))
@@ -132,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         # A single input is shared by all; named as it was given, so that an example stays one.
         {"file": str(path), "seed": seeds[i] + k, "inputs": _row(names, i), "understood": _row(understood, i)}
         for i, row in enumerate(paths)
-        for k, path in enumerate(row)
+        for k, path in zip(range(0, len(row) * args.best_of, args.best_of), row, strict=True)
     ]
     _make_folder(destination.folder)
     _draw(pipe, pipe.condition(embeds, weights), args, [path for row in paths for path in row], pictures, about)
@@ -177,7 +185,8 @@ def _draw(
     """Denoise ``batch_size`` pictures at a time and save each batch before the next."""
     from ..pipelines.drawing import draw
 
-    rows = conditioning.repeat_interleave(args.num_images, dim=0)
+    of, drawn = args.best_of, []
+    rows = conditioning.repeat_interleave(args.num_images * of, dim=0)
     batches = -(-len(rows) // args.batch_size)
     with progress("denoise", total=None, quiet=args.quiet) as bar:
 
@@ -195,10 +204,18 @@ def _draw(
             "scale": args.ip_adapter_scale,
             "callback_on_step_end": count,
         }
-        waiting = iter(zip(paths, pictures, strict=True))
-        for images in draw(pipe, rows, [one["seed"] for one in pictures], batch_size=args.batch_size, **options):
-            for image, (path, picture) in zip(images, waiting, strict=False):
-                save_picture(image, path, about | {key: value for key, value in picture.items() if key != "file"})
+        seeds = [one["seed"] + k for one in pictures for k in range(of)]
+        waiting = iter(zip(rows[::of], paths, pictures, strict=True))
+        for images in draw(pipe, rows, seeds, batch_size=args.batch_size, **options):
+            drawn += images
+            while len(drawn) >= of:
+                row, path, picture = next(waiting)
+                if of > 1:
+                    (place,), (cosine,) = pipe.nearest(drawn[:of], row[None], of)
+                    drawn[0] = drawn[place]
+                    picture |= {"seed": picture["seed"] + place, "roundtrip": round(float(cosine), 3)}
+                save_picture(drawn[0], path, about | {key: value for key, value in picture.items() if key != "file"})
+                drawn = drawn[of:]
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,25 @@ class ImageBindConditioning(ABC):
             raise ShapeError(f"wanted as many inputs of each modality, or one that all share; got {words}")
         spread = {name: value.expand(count, -1) for name, value in embeds.items()}
         return match_norm(self.adapter(spread, weights), self.host_norm)
+
+    def nearest(self, images: Sequence[Image], rows: torch.Tensor, best_of: int = 1) -> tuple[list[int], torch.Tensor]:
+        """Look at pictures again, and of each ``best_of`` in a row choose the one that is nearest to what it is of.
+
+        Args:
+            images: N of them, as many of each row.
+            rows: (B, D) that they were drawn from.
+
+        Returns:
+            Numbers of the chosen ones, N / best_of; and of each its round trip, the cosine, -1..1, of its own embedding
+            with its row.
+
+        Raises:
+            ModalityError: the encoder has no image tower.
+        """
+        seen = normalize(self.adapter({"image": self.embed(image=list(images))["image"]}))
+        rows = normalize(rows.to(seen)).repeat_interleave(len(images) // len(rows), dim=0)
+        cosines, places = (seen * rows).sum(1).view(-1, best_of).max(1)
+        return (places + best_of * torch.arange(len(places)).to(places)).tolist(), cosines
 
     def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:
         wanted, is_tensor = self.adapter.config.embed_dim, isinstance(image_embeds, torch.Tensor)

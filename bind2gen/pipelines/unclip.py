@@ -16,12 +16,12 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..errors import HostError
+from ..errors import HostError, InputError
 from ..hosts.pictures import unclip, unclip_steps
 from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from ..hosts.pictures.packaged import PackagedPipelineMixin
 from ..hosts.pictures.turns import one_at_a_time
-from ..hosts.pictures.unclip_arguments import check_generator, check_numbers, check_scheduler, check_words
+from ..hosts.pictures.unclip_arguments import MAX_IMAGES, check_generator, check_numbers, check_scheduler, check_words
 from ..hosts.pictures.unclip_files import OPTIONAL_PARTS, PARTS, load_host
 from ..imagebind.loading import load_imagebind, load_processor
 from ..imagebind.model import ImageBindModel
@@ -39,11 +39,13 @@ class ImageBindPipelineOutput(BaseOutput):
         images: pictures, input by input, ``num_images_per_prompt`` of each.
         image_embeds: (B, D) float32 conditioning vectors that were used, of the host's length.
         embeds: modality -> (B or 1, D) unit-norm ImageBind embeddings of what was given.
+        roundtrip: of each picture: cosine, -1..1, of its own embedding with what it was drawn from; None if not asked.
     """
 
     images: list[PIL.Image.Image] | Any  # an array or tensor where ``output_type`` asks for one
     image_embeds: torch.Tensor
     embeds: dict[str, torch.Tensor]
+    roundtrip: torch.Tensor | None = None
 
 
 class ImageBindUnCLIPPipeline(
@@ -202,6 +204,8 @@ class ImageBindUnCLIPPipeline(
         guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
         num_images_per_prompt: int = 1,
+        best_of: int = 1,
+        return_roundtrip: bool = False,
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
@@ -228,7 +232,9 @@ class ImageBindUnCLIPPipeline(
             guidance_rescale: 0..1, how far overexposure by guidance is taken back (arXiv 2305.08891, section 3.4);
                 default is the pipeline's own (0 for Stable unCLIP).
             num_images_per_prompt: pictures an input.
-            generator: one, or a list with one a picture; with a list, picture i is the same alone and in a batch.
+            best_of: draw so many of each picture, and keep the one whose own embedding is nearest to its input.
+            return_roundtrip: give that cosine too, as ``roundtrip``.
+            generator: one, or a list with one a picture (that is drawn); with a list, picture i is the same alone.
             latents: (pictures, C, h, w) start of denoising, instead of drawn noise.
             output_type: ``"pil"``, ``"np"`` (N, H, W, 3) in 0..1, ``"pt"`` or ``"latent"``.
             callback_on_step_end: ``(pipe, step, timestep, tensors) -> tensors or None`` after each step, or one of
@@ -253,32 +259,33 @@ class ImageBindUnCLIPPipeline(
         with one_at_a_time(self.scheduler):
             self._start(guidance_scale, guidance_rescale, clip_skip, cross_attention_kwargs)
             inputs_of_callback = unclip_steps.callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
-            levels = self.image_noising_scheduler.config.num_train_timesteps
-            noise = (noise_level, 0, levels - 1)
-            check_numbers(self, num_inference_steps, num_images_per_prompt, noise_level=noise)
+            noise = (noise_level, 0, self.image_noising_scheduler.config.num_train_timesteps - 1)
+            check_numbers(
+                self, num_inference_steps, num_images_per_prompt, noise_level=noise, best_of=(best_of, 1, MAX_IMAGES)
+            )
             check_words(output_type, inputs_of_callback, unclip_steps.CALLBACK_TENSORS)
             size = unclip.picture_size(self, height, width)
 
             embeds = self.embed(**given, sampling_rate=sampling_rate) if given else {}
             conditioning = self.condition(embeds, weights) if given else self._direct(image_embeds, rescale_embeds)
-            pictures = len(conditioning) * num_images_per_prompt
+            num, looks = num_images_per_prompt * best_of, return_roundtrip or best_of > 1
+            pictures, device = len(conditioning) * num, self._execution_device
+            if looks and output_type != "pil":
+                raise InputError("best_of and return_roundtrip: they look at pictures; leave output_type as it is")
             check_generator(generator, pictures)
-            device = self._execution_device
             prompt_embeds, class_labels = unclip.unet_conditions(
                 self,
                 unclip.to_host(conditioning, device=device, dtype=self.unet.dtype),
                 prompt,
                 negative_prompt,
                 noise_level=noise_level,
-                num_images=num_images_per_prompt,
+                num_images=num,
                 generator=generator,
             )
             self.scheduler.set_timesteps(num_inference_steps, device=device)
             latents = unclip_steps.denoise(
                 self,
-                unclip.start_latents(
-                    self, latents, pictures, size, generator, device=device, dtype=prompt_embeds.dtype
-                ),
+                unclip.start_latents(self, latents, pictures, size, generator, device=device, dtype=self.unet.dtype),
                 prompt_embeds,
                 class_labels,
                 step_options=self.prepare_extra_step_kwargs(generator, eta),
@@ -288,4 +295,7 @@ class ImageBindUnCLIPPipeline(
             images = unclip.decode(self, latents, output_type)
             self.maybe_free_model_hooks()
         output = ImageBindPipelineOutput(images=images, image_embeds=conditioning, embeds=embeds)
-        return output if return_dict else (output.images, output.image_embeds, output.embeds)
+        if looks:
+            kept, output.roundtrip = self.nearest(images, conditioning, best_of)
+            output.images = [images[i] for i in kept]
+        return output if return_dict else output.to_tuple()

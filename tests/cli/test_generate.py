@@ -49,6 +49,22 @@ def test_the_same_seed_repeats_and_another_does_not(run, media, tmp_path):
     assert abs(a - c).max() > 4
 
 
+def test_of_several_the_nearest_is_kept_with_its_own_seed(run, media, tmp_path):
+    sounds = [media / "low.wav", media / "mid.wav"]
+    argv = ["generate", "--audio", *sounds, "--num-images", 2, *STEPS, "--json"]
+    code, out, _ = run(*argv, "--best-of", 3, "--batch-size", 5, "--out", tmp_path / "best")
+    assert code == 0
+    best = json.loads(out)["pictures"]
+    assert len(best) == 4 and all(-1 <= one["roundtrip"] <= 1 for one in best)
+    _, out, _ = run(*argv[:-1], "--num-images", 6, "--out", tmp_path / "all", "--json")
+    every = json.loads(out)["pictures"]
+    for i, one in enumerate(best):
+        of = every[3 * i : 3 * i + 3]  # seeds one after the other
+        (same,) = [other for other in of if other["seed"] == one["seed"]]
+        assert np.abs(pixels(Path(one["file"])) - pixels(Path(same["file"]))).max() <= 1
+    assert json.loads(Image.open(best[0]["file"]).text["roundtrip"]) == best[0]["roundtrip"]
+
+
 def test_a_folder_gets_one_picture_an_input_each_as_if_made_alone(run, media, tmp_path):
     sounds = [media / f"{name}.wav" for name in ("low", "mid", "high")]
     code, stdout, _ = run(

@@ -72,6 +72,19 @@ def test_pictures_of_one_input_follow_each_other(tiny_pipeline):
     assert abs(output.images[3] - alone[0]).max() < 1e-4
 
 
+def test_of_several_the_one_is_kept_that_comes_back_nearest(tiny_pipeline):
+    call = {"audio": [tone(200), tone(900)], "num_inference_steps": STEPS}
+    every = tiny_pipeline(**call, num_images_per_prompt=3, generator=seeds(*range(6)), return_roundtrip=True)
+    seen = tiny_pipeline.adapter({"image": tiny_pipeline.embed(image=every.images)["image"]})
+    wanted = torch.cosine_similarity(seen, every.image_embeds.repeat_interleave(3, dim=0))
+    assert torch.allclose(every.roundtrip, wanted, atol=1e-5) and wanted.view(2, 3).std(1).min() > 1e-4
+    best = tiny_pipeline(**call, best_of=3, generator=seeds(*range(6)))
+    assert torch.allclose(best.roundtrip, wanted.view(2, 3).max(1).values, atol=1e-5)
+    for i, place in enumerate(wanted.view(2, 3).argmax(1).tolist()):
+        assert np.array_equal(np.asarray(best.images[i]), np.asarray(every.images[3 * i + place]))
+    assert tiny_pipeline(**call, generator=seeds(0, 1)).roundtrip is None
+
+
 def test_the_conditioning_is_shift_blend_norm(tiny_pipeline):
     weights = {"audio": 0.7, "image": 0.3}
     output = tiny_pipeline(audio=tone(440), image=picture(0), weights=weights, num_inference_steps=1)
@@ -389,6 +402,8 @@ def test_videos_and_files_go_in(tiny_pipeline, tmp_path):
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
+        ({"text": "a", "best_of": 2, "output_type": "np"}, InputError, "they look at pictures"),
+        ({"text": "a", "best_of": 0}, InputError, "best_of: wanted a whole number in 1"),
         ({}, InputError, "one of the two"),
         ({"audio": tone(1), "image_embeds": torch.ones(1, 32)}, InputError, "one of the two"),
         ({"image_embeds": torch.ones(1, 31)}, ShapeError, r"\(B, 32\), got \(1, 31\)"),
