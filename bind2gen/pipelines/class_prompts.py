@@ -26,7 +26,7 @@ from ..space.arithmetic import normalize
 from ..space.class_map import ClassMap
 from ..space.text_towers import EncoderText
 from ..space.vocabulary import TEMPERATURE, TOP_WORDS, Vocabulary, embed_names, mixture, nearest_words
-from .prompt_inputs import MixedPrompt, input_name, listed
+from .prompt_inputs import MixedPrompt, checked_labels, input_name, listed
 
 # map: a learned map; words: a blend of the detector's own vectors of the nearest words; rescoring: the encoder's own
 # space, near images; joint: the same less the mean image, for a detector that was trained in the encoder's space.
@@ -155,7 +155,7 @@ class ClassPrompter:
             raise InputError("no prompt: give audio=, text=, image=, imu=, depth=, thermal=, video= or mixed=")
         route = self._checked_route(route or self.route)
         names = [input_name(name, value, i) for name, values in plain.items() for i, value in enumerate(values, 1)]
-        names = _checked_labels(labels, [*names, *(prompt.name for prompt in mixtures)])
+        names = checked_labels(labels, [*names, *(prompt.name for prompt in mixtures)])
         rows = []
         if plain:
             embeds = embed_inputs(self.encoder, self.processor, plain, sampling_rate=sampling_rate)
@@ -181,7 +181,7 @@ class ClassPrompter:
             raise ShapeError(f"embeds: wanted (N, {width}) of each modality, got {wrong}")
         names = [f"{name} {i}" for name, value in embeds.items() for i in range(1, len(value) + 1)]
         rows = [self._directions(name, normalize(value.float()), route) for name, value in embeds.items()]
-        return self._finished(torch.cat(rows), _checked_labels(labels, names), route)
+        return self._finished(torch.cat(rows), checked_labels(labels, names), route)
 
     @cached_property
     def word_embeds(self) -> torch.Tensor:
@@ -294,11 +294,3 @@ class ClassPrompter:
         for name, (part, key) in parts.items():
             if part is not None and part.config[key] != width:
                 raise HostError(f"{name}: made for embeddings of width {part.config[key]}, the encoder's are {width}")
-
-
-def _checked_labels(labels: Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:
-    if labels is None:
-        return tuple(names)
-    if isinstance(labels, str) or len(labels) != len(names) or not all(isinstance(label, str) for label in labels):
-        raise InputError(f"labels: wanted {len(names)} names, one a prompt, got {labels!r}")
-    return tuple(labels)

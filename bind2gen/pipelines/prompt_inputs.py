@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -117,3 +117,12 @@ def _spoken(name: str) -> str:
     """The first white noise is "white 1": to people it is white noise."""
     kind = name.rstrip(" 0123456789")
     return kind if kind in ("silence", "hum") else f"{kind} noise"
+
+
+def checked_labels(labels: Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:
+    """One a prompt; default is ``names``."""
+    if labels is None:
+        return tuple(names)
+    if isinstance(labels, str) or len(labels) != len(names) or not all(isinstance(label, str) for label in labels):
+        raise InputError(f"labels: wanted {len(names)} names, one a prompt, got {labels!r}")
+    return tuple(labels)

@@ -232,14 +232,14 @@ class ImageBindUnCLIPPipeline(
             guidance_rescale: 0..1, how far overexposure by guidance is taken back (arXiv 2305.08891, section 3.4);
                 default is the pipeline's own (0 for Stable unCLIP).
             num_images_per_prompt: pictures an input.
-            best_of: draw so many of each picture, and keep the one whose own embedding is nearest to its input.
-            return_roundtrip: give that cosine too, as ``roundtrip``.
+            best_of: draw so many of each, and keep the one whose own embedding is nearest to its input.
+            return_roundtrip: give that cosine too.
             generator: one, or a list with one a picture (that is drawn); with a list, picture i is the same alone.
             latents: (pictures, C, h, w) start of denoising, instead of drawn noise.
             output_type: ``"pil"``, ``"np"`` (N, H, W, 3) in 0..1, ``"pt"`` or ``"latent"``.
-            callback_on_step_end: ``(pipe, step, timestep, tensors) -> tensors or None`` after each step, or one of
-                ``diffusers.callbacks``. It may set ``pipe._guidance_scale`` (0 goes on without guidance) and
-                ``pipe._interrupt = True`` (to stop), but not call the pipeline.
+            callback_on_step_end: ``(pipe, step, timestep, tensors) -> tensors or None``, or one of
+                ``diffusers.callbacks``. It may set ``pipe._guidance_scale`` (0: none) and ``pipe._interrupt = True`` (to
+                stop), but not call the pipeline.
             callback_on_step_end_tensor_inputs: which of ``latents``, ``prompt_embeds``, ``class_labels`` it gets, and
                 ``pred_original_sample``: the finished latents as this step expects them, for previews.
             clip_skip: layers left out at the end of the text encoder, for ``prompt``.
