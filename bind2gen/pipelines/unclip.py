@@ -238,8 +238,7 @@ class ImageBindUnCLIPPipeline(
             latents: (pictures, C, h, w) start of denoising, instead of drawn noise.
             output_type: ``"pil"``, ``"np"`` (N, H, W, 3) in 0..1, ``"pt"`` or ``"latent"``.
             callback_on_step_end: ``(pipe, step, timestep, tensors) -> tensors or None``, or one of
-                ``diffusers.callbacks``. It may set ``pipe._guidance_scale`` (0: none) and ``pipe._interrupt = True`` (to
-                stop), but not call the pipeline.
+                ``diffusers.callbacks``. It may set ``pipe._guidance_scale`` and ``pipe._interrupt = True`` (to stop).
             callback_on_step_end_tensor_inputs: which of ``latents``, ``prompt_embeds``, ``class_labels`` it gets, and
                 ``pred_original_sample``: the finished latents as this step expects them, for previews.
             clip_skip: layers left out at the end of the text encoder, for ``prompt``.
