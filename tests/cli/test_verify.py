@@ -23,7 +23,8 @@ def assets(tmp_path_factory) -> Path:
     folder, noise = tmp_path_factory.mktemp("assets"), np.random.default_rng(0)
     for k, (picture, sound) in enumerate(zip(published.FILES["image"], published.FILES["audio"], strict=True)):
         Image.fromarray(noise.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / picture)
-        soundfile.write(folder / sound, 0.1 * noise.standard_normal((2 + k) * RATE), RATE)
+        # An offset, by which the reference's overlapping clips change each other.
+        soundfile.write(folder / sound, 0.3 + 0.1 * noise.standard_normal((2 + k) * RATE), RATE)
     return folder
 
 
@@ -39,7 +40,7 @@ def encoder(make_imagebind, tmp_path_factory) -> Path:
 def tables(make_imagebind, assets) -> dict[tuple[str, str], np.ndarray]:
     """Clip by clip: unit norm, times the reference's factor, mean; then products and softmax, in double precision."""
     model = make_imagebind()
-    processor = ImageBindProcessor.for_config(model.config)
+    processor = ImageBindProcessor.for_config(model.config, audio={"policy": "reference"})
     rows = {}
     for name, given in {"text": list(published.TEXTS), **published.FILES}.items():
         given = given if name == "text" else [str(assets / file) for file in given]
