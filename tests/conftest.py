@@ -140,7 +140,8 @@ def build_ip_adapter(unet: UNet2DConditionModel, width: int = EMBED_DIM) -> dict
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator) * 2 / shape[-1] ** 0.5
 
-    names = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    places = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    names = [name for name in places if "motion_modules" not in name]
     wide = [unet.get_submodule(name.removesuffix(".processor")).to_q.out_features for name in names]
     layers = {f"{2 * i + 1}.to_{part}_ip.weight": drawn(side, cross) for i, side in enumerate(wide) for part in "kv"}
     projection = {"proj.weight": drawn(4 * cross, width), "proj.bias": drawn(4 * cross)}

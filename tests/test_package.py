@@ -59,7 +59,7 @@ def test_an_unknown_name_is_an_attribute_error():
         f"from bind2gen.cli import main; main(['detect', {PICTURE!r}, '--text', 'a', 'b', '--labels', 'one'])",
         f"from bind2gen.cli import main; main(['detect', {PICTURE!r}, '--text', 'a', '--detector', 'no.pth'])",
         f"from bind2gen.cli import main; main(['detect', {PICTURE!r}, '--text', 'a', '--model', {TABLES!r}])",
-        "from bind2gen.cli import main; main(['fit-adapter', 'no_such_recipe'])",
+        "from bind2gen.cli import main; main(['fit-class-map', 'no_such_recipe'])",
         "from bind2gen.cli import main; main(['fit-gap', '--images', 'missing', '--out', 'gap'])",
     ],
 )

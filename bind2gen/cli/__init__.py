@@ -15,14 +15,33 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import Bind2GenError
-from . import convert, demo, detect, embed, evaluate, fit_adapter, fit_gap, generate, info, inspect, train, verify
+from . import (
+    convert,
+    demo,
+    detect,
+    embed,
+    evaluate,
+    film,
+    fit_class_map,
+    fit_gap,
+    fit_map,
+    generate,
+    info,
+    inspect,
+    morph,
+    train,
+    verify,
+)
 from .arguments import Parser, UsageError
 from .reporting import FAILED, one_line, quiet_libraries
 
 USAGE, INTERRUPTED = 2, 130  # 130: what shells report for Ctrl-C
 DEBUG_VARIABLE = "BIND2GEN_DEBUG"
 logger = logging.getLogger(__name__)
-COMMANDS = (generate, detect, embed, inspect, demo, evaluate, convert, verify, fit_gap, fit_adapter, train, info)
+COMMANDS = (
+    generate, film, morph, detect, embed, inspect, demo, evaluate, convert, verify, fit_gap, fit_map, fit_class_map,
+    train, info,
+)  # fmt: skip
 
 
 def build_parser() -> Parser:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Bind2GenError, DependencyError
 from .arguments import INPUT_MODALITIES, UsageError, add_adapter, add_loudness, add_models, whole
 from .detect import add_detector_choice
+from .hosts import add_generator, choose_host, load_bound
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
 from .reporting import quiet_models, say
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NAMES = ("sound2image", "detect", "arithmetic")
 DETECT = "detect"
+GENERATOR = "--generator"  # what other commands call --host, which is an address here
 HOST, PORT = "127.0.0.1", 7860
 WAKE = 1.0  # s; signals are looked at when a wait ends
 DEMOS = "bind2gen.demos"
@@ -48,6 +50,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("name", nargs="?", choices=NAMES, metavar="NAME", help=f"{', '.join(NAMES)} (default: all)")
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
     add_adapter(parser)
+    add_generator(parser, GENERATOR)
     add_detector_choice(parser.add_argument_group("detector"))
     group = parser.add_argument_group("server")
     group.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", HOST), help="address to listen at")
@@ -107,11 +110,16 @@ def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Stud
     from .understood import understanding
 
     needs_pipeline = names != (DETECT,)
-    choice = choose_model(args.model, args.imagebind, adapter=args.adapter, needs_pipeline=needs_pipeline)
+    if needs_pipeline:
+        unasked = {"prompt": "", "ip_adapter_scale": None, "begin_with": None}
+        choice = choose_host(argparse.Namespace(**vars(args) | unasked | {"host": args.generator}), option=GENERATOR)
+    else:
+        choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     words = words_of(choice.encoder)
     device, drawing, parts = choose_device(args.device), None, None
     if names != (DETECT,):
-        pipe = load_pipeline(
+        load = load_bound if choice.host else load_pipeline
+        pipe = load(
             choice, modalities=list(INPUT_MODALITIES), device=device, dtype=choose_dtype(args.dtype, device),
             quiet=args.quiet,
         )  # fmt: skip

@@ -94,7 +94,7 @@ def add_detector_choice(group: Any) -> None:
                        help="from prompt to detector: nearest words, a learned map, or pieces of the picture "
                        "compared with the prompt (default: words; the model's own detector needs none)")  # fmt: skip
     group.add_argument("--vocabulary", metavar="FILE", help="the detector's class vectors of many words, for words")
-    group.add_argument("--class-map", metavar="DIR", help="what bind2gen fit-adapter wrote, for map")
+    group.add_argument("--class-map", metavar="DIR", help="what bind2gen fit-class-map wrote, for map")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -69,7 +69,7 @@ def check_choice(args: argparse.Namespace) -> None:
     if args.class_map and route != "map":
         raise UsageError("--class-map: is for --route map")
     if route == "map" and not args.class_map:
-        raise UsageError("--route map: needs --class-map DIR, which bind2gen fit-adapter writes")
+        raise UsageError("--route map: needs --class-map DIR, which bind2gen fit-class-map writes")
     if args.vocabulary and route != "words":
         raise UsageError("--vocabulary: is for --route words")
     if args.detector not in (None, GRID):
@@ -80,7 +80,7 @@ def check_choice(args: argparse.Namespace) -> None:
     if args.vocabulary:
         check_file(args.vocabulary, "vocabulary")
     if args.class_map and not Path(args.class_map).is_dir():
-        raise UnreadableError(f"--class-map {args.class_map}: no such folder; bind2gen fit-adapter writes one")
+        raise UnreadableError(f"--class-map {args.class_map}: no such folder; bind2gen fit-class-map writes one")
     choice = choose_model(args.model, args.imagebind, adapter=args.adapter, needs_pipeline=False)
     if args.detector is None and not (Path(choice.source) / DETECTOR_PART).is_dir():
         advice = "name a detector with --detector"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import __version__
 from ..errors import InputError
@@ -14,10 +14,6 @@ from .inputs import read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
 from .names import display_names
 from .sensors import add_sensors, sensor_options
-
-if TYPE_CHECKING:
-
-    pass
 
 SUFFIXES = (".npz", ".safetensors", ".json")  # of embedding_files.FORMATS, which imports numpy
 TIMED = ("audio", "video", "imu")  # of timeline.KINDS, which imports torch

@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         inputs, model, rows, stems, encoder = _embedded(args, given, sensors)
         lengths = rows["image"].norm(dim=1)
-    from ..train.fit_gap import fit_gap
-    from ..train.gap_report import write_gap
+    from ..train.maps.gap import fit_gap
+    from ..train.maps.gap_report import write_gap
 
     groups = None if args.group is None else {name: _recordings(args.group, listed) for name, listed in stems.items()}
     with progress("fit", total=len(rows), quiet=args.quiet) as bar:
@@ -130,7 +130,7 @@ def _embedded(
     sensors.adapt(processor)
     import torch
 
-    from ..train.fit_gap import embed_raw
+    from ..train.maps.gap import embed_raw
 
     rows, stems = {}, {}
     with progress("encode", total=inputs.count, quiet=args.quiet) as bar:

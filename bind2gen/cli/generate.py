@@ -22,11 +22,11 @@ from .arguments import (
     whole,
 )
 from .files import plan_pictures, save_picture
-from .hosts import add_host, choose_host, load_bound
+from .hosts import add_host, begun_with, check_regions, choose_host, load_bound, region_masks
 from .inputs import read_inputs
 from .loading import choose_device, choose_dtype, load_pipeline
 from .names import display_names
-from .reporting import progress
+from .reporting import progress, step_counter
 from .seeds import SPREAD, first_seeds
 from .sensors import add_sensors, sensor_options
 
@@ -61,7 +61,7 @@ def add_parser(commands: Any) -> None:
     )
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
     add_adapter(parser)
-    add_host(parser)
+    add_host(parser, regions=True)
     add_sensors(parser)
     add_output(parser)
     parser.set_defaults(run=run)
@@ -116,34 +116,45 @@ def run(args: argparse.Namespace) -> int:
     if args.seed > largest:
         raise UsageError(f"--seed: wanted at most {largest} for so many pictures, got {args.seed}")
     inputs = read_inputs(named, keep_going=args.keep_going)
-    destination = plan_pictures(args.out, inputs.files, args.num_images, args)
     choice = choose_host(args)
+    check_regions(args, choice, inputs.count)
+    first = {name: values[:1] for name, values in inputs.files.items()}
+    destination = plan_pictures(args.out, first if args.region else inputs.files, args.num_images, args)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
-    from .understood import tell, understand  # imports torch
+    import torch
 
-    load = load_bound if choice.ip_adapter else load_pipeline
+    from .understood import tell, understand
+
+    load = load_bound if choice.host else load_pipeline
     towers = [*named, *(["image"] if args.best_of > 1 and "image" not in named else [])]
     pipe = load(choice, modalities=towers, device=device, dtype=dtype, quiet=args.quiet)
     for name in towers:
         pipe.imagebind.tower(name)  # refuses a modality that the model does not have before reading files
     sensors.adapt(pipe.processor)
     options = {"batch_size": args.batch_size, "quiet": args.quiet}
-    embeds, kept = inputs.blended(inputs.embedded(pipe.imagebind, pipe.processor, sensors, **options))
+    found = inputs.embedded(pipe.imagebind, pipe.processor, sensors, **options)
+    embeds, kept = inputs.placed(found) if args.region else inputs.blended(found)
     understood = understand(pipe, choice, embeds)
-    tell(understood, _rows(inputs.named, kept), model=choice.label, quiet=args.quiet)
+    given = inputs.named if args.region else _rows(inputs.named, kept)
+    tell(understood, given, model=choice.label, quiet=args.quiet)
     about = _about(args, pipe, choice.label, weights)
-    seeds = first_seeds(inputs.files, args.seed, kept)
-    names = _rows({name: display_names(values, name) for name, values in inputs.named.items()}, kept)
+    seeds = first_seeds(first if args.region else inputs.files, args.seed, kept)
+    names = {name: display_names(values, name) for name, values in given.items()}
+    of_one = (lambda lists, i: lists) if args.region else _row
     paths = [destination.paths[i] for i in kept]
     pictures = [
         # A single input is shared by all; named as it was given, so that an example stays one.
-        {"file": str(path), "seed": seeds[i] + k, "inputs": _row(names, i), "understood": _row(understood, i)}
+        {"file": str(path), "seed": seeds[i] + k, "inputs": of_one(names, i), "understood": of_one(understood, i)}
         for i, row in enumerate(paths)
         for k, path in zip(range(0, len(row) * args.best_of, args.best_of), row, strict=True)
     ]
     _make_folder(destination.folder)
-    _draw(pipe, pipe.condition(embeds, weights), args, [path for row in paths for path in row], pictures, about)
+    if args.region:
+        conditioning = torch.cat([pipe.condition({name: rows}) for name, rows in embeds.items()])[None]  # (1, S, D)
+    else:
+        conditioning = pipe.condition(embeds, weights)
+    _draw(pipe, conditioning, args, [path for row in paths for path in row], pictures, about)
     if args.json:
         print(json.dumps({"pictures": pictures, "skipped": inputs.skipped, "device": str(device), **about}))
     elif not args.quiet:
@@ -187,23 +198,18 @@ def _draw(
 
     of, drawn = args.best_of, []
     rows = conditioning.repeat_interleave(args.num_images * of, dim=0)
+    options = {
+        "prompt": args.prompt or None,  # not every host reads words
+        "num_inference_steps": args.steps,
+        "guidance_scale": args.guidance,
+        "negative_prompt": args.negative_prompt,
+        "noise_level": args.noise_level or None,  # nor has each of them this
+        "scale": args.ip_adapter_scale,
+    } | begun_with(args, pipe) | region_masks(args)
     batches = -(-len(rows) // args.batch_size)
     with progress("denoise", total=None, quiet=args.quiet) as bar:
-
-        def count(pipe: Any, step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
-            bar.total = batches * len(pipe.scheduler.timesteps)  # schedulers may take more steps than asked for
-            bar.update()
-            return {}
-
-        options = {
-            "prompt": args.prompt,
-            "num_inference_steps": args.steps,
-            "guidance_scale": args.guidance,
-            "negative_prompt": args.negative_prompt,
-            "noise_level": args.noise_level or None,  # not every host has it
-            "scale": args.ip_adapter_scale,
-            "callback_on_step_end": count,
-        }
+        if "callback_on_step_end" in pipe.defaults:
+            options["callback_on_step_end"] = step_counter(bar, batches)
         seeds = [one["seed"] + k for one in pictures for k in range(of)]
         waiting = iter(zip(rows[::of], paths, pictures, strict=True))
         for images in draw(pipe, rows, seeds, batch_size=args.batch_size, **options):
@@ -239,4 +245,5 @@ def _about(
         "steps": args.steps or defaults["num_inference_steps"],
         "guidance": defaults["guidance_scale"] if args.guidance is None else args.guidance,
         "noise_level": args.noise_level,
+        **({} if args.region is None else {"regions": args.region}),
     } | ({} if args.ip_adapter_scale is None else {"ip_adapter_scale": args.ip_adapter_scale})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import HostError
-from ..hosts.pictures import IP_ADAPTER_FILE
+from ..hosts.pictures import FIRST_FRAME, IP_ADAPTER_FILE
 from .arguments import DEFAULT_MODEL, UsageError, finite
+from .inputs import check_file
 from .loading import ModelChoice, choose_model, one_reason
 from .reporting import progress, quiet_models
 
@@ -17,39 +19,119 @@ if TYPE_CHECKING:
     import torch
 
     from ..pipelines.binding import BoundPipeline
+    from ..pipelines.conditioning import ImageBindConditioning
+
+MASK_SIDE = 256  # of regions' masks, which the host brings to its own size
+OF_HOSTS = ("ip_adapter", "ip_adapter_scale", "region", "begin_with")  # options that go with --host alone
 
 
-def add_host(parser: argparse.ArgumentParser) -> None:
-    """``--host``, ``--ip-adapter`` and ``--ip-adapter-scale``."""
+def add_generator(parser: argparse.ArgumentParser, option: str = "--host") -> Any:
+    """``--host``, or what it is called here, and ``--ip-adapter``; the group that they are in."""
     group = parser.add_argument_group("another host", "instead of --model, with --imagebind")
-    group.add_argument("--host", metavar="DIR", help="folder of a Stable Diffusion 1.5 or SDXL pipeline")
+    group.add_argument(option, metavar="DIR", help="folder of a pipeline of diffusers, of a kind that `info` lists")
     group.add_argument(
         "--ip-adapter", metavar="FILE", help=f"its IP-Adapter (default: {IP_ADAPTER_FILE} in the folder)"
     )
+    return group
+
+
+def add_host(parser: argparse.ArgumentParser, *, regions: bool = False) -> None:
+    """``--host`` and all that goes with it."""
+    group = add_generator(parser)
     group.add_argument("--ip-adapter-scale", type=finite, metavar="X", help="its weight beside the prompt (default: 1)")
+    group.add_argument("--begin-with", metavar="FILE", help="picture that the host begins with, or its depth hint")
+    if regions:
+        group.add_argument(
+            "--region", nargs="+", type=_region, metavar="X0,Y0,X1,Y1",
+            help="all inputs into one picture, each where it counts: shares of width and height, one an input, in the "
+            "order audio, image, text ... (IP-Adapter)",
+        )  # fmt: skip
 
 
-def choose_host(args: argparse.Namespace) -> ModelChoice:
+def _region(text: str) -> tuple[float, ...]:
+    """Left, top, right and bottom, as shares of a picture."""
+    try:
+        box = tuple(float(part) for part in text.split(","))
+        left, top, right, bottom = box
+    except ValueError:
+        box = ()
+    if not box or not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise argparse.ArgumentTypeError(f"wanted X0,Y0,X1,Y1 with 0 <= X0 < X1 <= 1, and so Y, got {text!r}")
+    return box
+
+
+def check_regions(args: argparse.Namespace, choice: ModelChoice, count: int) -> None:
+    """``--region`` fits ``count`` inputs and the host.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if args.region is None:
+        return
+    if not choice.host or "masks" not in inspect.signature(choice.host.conditioned).parameters:
+        raise UsageError("--region: it goes with --host FOLDER of an IP-Adapter")
+    if len(args.region) != count:
+        raise UsageError(f"--region: wanted {count}, one an input, got {len(args.region)}")
+    if args.weight or args.best_of > 1:
+        raise UsageError("--region: neither --weight nor --best-of go with it")
+
+
+def region_masks(args: argparse.Namespace) -> dict[str, Any]:
+    """The argument by which hosts take regions; empty without any."""
+    if args.region is None:
+        return {}
+    import numpy as np
+
+    masks = []
+    for left, top, right, bottom in args.region:
+        mask = np.zeros((MASK_SIDE, MASK_SIDE), np.float32)
+        mask[round(top * MASK_SIDE) : round(bottom * MASK_SIDE), round(left * MASK_SIDE) : round(right * MASK_SIDE)] = 1
+        masks.append(mask)
+    return {"masks": masks}
+
+
+def choose_host(args: argparse.Namespace, *, media: str = "image", option: str = "--host") -> ModelChoice:
     """Find out what ``--host`` and ``--ip-adapter`` name, or ``--model``, before any weights are read.
+
+    Args:
+        media: a host that makes something else is refused; empty takes any.
+        option: by which ``args.host`` was given.
 
     Raises:
         UsageError: options that do not go together, or one is missing.
-        Bind2GenError: there is no such file or folder.
+        Bind2GenError: there is no such file or folder, or no host in it.
     """
     if args.host is None:
-        if args.ip_adapter is not None or args.ip_adapter_scale is not None:
-            raise UsageError("--ip-adapter and --ip-adapter-scale: they go with --host FOLDER")
+        if given := [f"--{n.replace('_', '-')}" for n in OF_HOSTS if getattr(args, n, None) is not None]:
+            raise UsageError(f"{', '.join(given)}: they go with {option} FOLDER")
         return choose_model(args.model, args.imagebind, adapter=args.adapter)
     if args.model != DEFAULT_MODEL:
-        raise UsageError("--host and --model: give one of the two")
-    choice = choose_model(args.host, args.imagebind, adapter=args.adapter, option="--host")
-    file = Path(args.ip_adapter or Path(choice.source) / IP_ADAPTER_FILE)
+        raise UsageError(f"{option} and --model: give one of the two")
+    choice = choose_model(args.host, args.imagebind, adapter=args.adapter, option=option)
+    from ..hosts.pictures.contract import saved_host  # imports torch and diffusers
+
+    with one_reason(choice.source):
+        host = saved_host(choice.source)
+    slot = host.SLOTS[0]
+    if media and slot.media != media:
+        raise UsageError(f"{option} {args.host}: {slot.name} makes films; bind2gen film takes it")
+    if args.prompt and not slot.prompt:
+        raise UsageError(f"--prompt: {slot.name} reads none; words go in by --text")
+    if args.begin_with is None and slot.needs == FIRST_FRAME:
+        raise UsageError(f"{option} {args.host}: {slot.name} needs {FIRST_FRAME}: --begin-with FILE")
+    if args.begin_with is not None:
+        check_file(args.begin_with, "image")
+    if not host.file:
+        if args.ip_adapter is not None or args.ip_adapter_scale is not None:
+            raise UsageError(f"--ip-adapter and --ip-adapter-scale: {slot.name} has none")
+        return replace(choice, host=host)
+    file = Path(args.ip_adapter or Path(choice.source) / host.file)
     if args.ip_adapter is None and not file.is_file():
-        raise UsageError(f"--host {args.host}: add --ip-adapter FILE (a Stable unCLIP goes by --model)")
+        raise UsageError(f"{option} {args.host}: add --ip-adapter FILE")
     if not file.is_file():
         raise HostError(f"--ip-adapter {args.ip_adapter}: no such file")
-    host, _, encoder = choice.label.partition(" + ")
-    return replace(choice, label=f"{host} + {file.stem} + {encoder}", ip_adapter=str(file))
+    name, _, encoder = choice.label.partition(" + ")
+    return replace(choice, label=f"{name} + {file.stem} + {encoder}", host=host, ip_adapter=str(file))
 
 
 def load_bound(
@@ -57,17 +139,33 @@ def load_bound(
 ) -> BoundPipeline:
     """The pipeline with ImageBind in front, on its device; its own progress bar is off."""
     with quiet_models(quiet=quiet), progress("load", total=3, quiet=quiet) as bar:
-        from ..hosts.pictures.ip_adapter import IPAdapter
         from ..imagebind.loading import load_config
         from ..pipelines.binding import bind
+        from ..pipelines.parts import load_adapter
 
         bar.update()
-        width = load_config(choice.imagebind).embed_dim
+        adapter = None if choice.adapter is None else load_adapter(choice.adapter)
+        width = load_config(choice.imagebind).embed_dim if adapter is None else adapter.width
+        own = {} if choice.ip_adapter is None else {"file": choice.ip_adapter}
         with one_reason(choice.source):
-            pipe = IPAdapter().load(choice.source, file=choice.ip_adapter, embed_dim=width, dtype=dtype)
+            pipe = choice.host.load(choice.source, embed_dim=width, dtype=dtype, **own)
         pipe.to(device)
         pipe.set_progress_bar_config(disable=True)
         bar.update()
-        bound = bind(pipe, imagebind=choice.imagebind, adapter=choice.adapter, modalities=modalities, dtype=dtype)
+        bound = bind(pipe, imagebind=choice.imagebind, adapter=adapter, modalities=modalities, dtype=dtype)
         bar.update()
     return bound
+
+
+def begun_with(args: argparse.Namespace, pipe: ImageBindConditioning) -> dict[str, Any]:
+    """What ``--begin-with`` names, as the argument by which the pipeline takes a picture of its own."""
+    if args.begin_with is None:
+        return {}
+    from ..preprocess.image import load
+
+    picture = load(args.begin_with)
+    if "hint" in pipe.defaults:
+        return {"hint": picture}
+    if "image" in pipe.defaults:
+        return {"host": {"image": picture}}
+    raise UsageError(f"--begin-with: {pipe.slot.name} begins with nothing of its own")

@@ -1,10 +1,11 @@
-"""``bind2gen info``: versions, devices, bundled models and sounds."""
+"""``bind2gen info``: versions, devices, generators, bundled models and sounds."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import platform
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -21,7 +22,7 @@ MEGABYTE = 1_000_000  # bytes
 
 def add_parser(commands: Any) -> None:
     """Add this command to the subparsers ``commands``."""
-    parser = commands.add_parser("info", help="show versions, devices, bundled models and example sounds")
+    parser = commands.add_parser("info", help="show versions, devices, generators, bundled models and example sounds")
     add_output(parser, writes=False)
     parser.set_defaults(run=run)
 
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": _devices(),
+        "hosts": _hosts(),
         "models": [_model(name) for name in bundled_names()],
         "example_sounds": [f"example:{name}" for name in example_sounds()],
     }
@@ -44,6 +46,11 @@ def run(args: argparse.Namespace) -> None:
     print(f"bind2gen {__version__}, Python {facts['python']}, {facts['platform']}")
     print("packages:", ", ".join(f"{name} {found or 'missing'}" for name, found in facts["packages"].items()))
     print("devices:", ", ".join(f"{d['name']} ({d['description']})" for d in facts["devices"]))
+    print("hosts of `generate` and `film`:" if facts["hosts"] else "hosts: none")
+    for host in facts["hosts"]:
+        size = f"{host['space']} {host['width']}, {host['gigabytes']:g} GB in half precision"
+        print(f"  {host['name']} ({size}; {host['licence']}): {host['weights']}")
+        print(f"    needs {host['needs']}; goes with {host['goes_with']}")
     print("models:", ", ".join(models) or "none")
     print("example sounds:", ", ".join(facts["example_sounds"]) or "none")
 
@@ -66,6 +73,15 @@ def _devices() -> list[dict[str, str]]:
     ]
     mps = [{"name": "mps", "description": "Apple GPU"}] if torch.backends.mps.is_available() else []
     return [*cuda, *mps, {"name": "cpu", "description": f"{torch.get_num_threads()} threads"}]
+
+
+def _hosts() -> list[dict[str, Any]]:
+    try:
+        from ..hosts.pictures.contract import known_hosts
+
+        return [asdict(slot) for host in known_hosts() for slot in host.SLOTS]
+    except (ImportError, OSError):  # as in _devices, which says why
+        return []
 
 
 def _model(name: str) -> dict[str, Any]:

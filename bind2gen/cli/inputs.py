@@ -131,6 +131,18 @@ class Inputs:
         rows = {name: torch.stack([rows[i] for i in (kept if name in own else [0])]) for name, rows in found.items()}
         return rows, kept
 
+    def placed(self, found: Mapping[str, Mapping[int, torch.Tensor]]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        """What :meth:`embedded` found, all for one picture: (N, D) of each modality.
+
+        Raises:
+            InputError: one could not be read.
+        """
+        import torch
+
+        if self.skipped:
+            raise InputError(f"an input of the picture is missing: {self.skipped[0]['reason']}")
+        return {name: torch.stack(list(rows.values())) for name, rows in found.items()}, [0]
+
     def finished(self) -> int:
         """The exit code, after the last input."""
         if not self.skipped:

@@ -16,6 +16,7 @@ from .reporting import one_line, progress, quiet_hub, quiet_models
 if TYPE_CHECKING:
     import torch
 
+    from ..hosts.pictures.contract import Host
     from ..imagebind.config import ImageBindConfig
     from ..imagebind.model import ImageBindModel
     from ..imagebind.processor import ImageBindProcessor
@@ -37,6 +38,7 @@ class ModelChoice:
         imagebind: encoder that was asked for apart from the pipeline, or None.
         whole: the pipeline has an encoder of its own.
         adapter: folder of the adapter that was asked for, or None.
+        host: what kind of pipeline is to be loaded with ImageBind in front; None is one of ours, or a Stable unCLIP.
         ip_adapter: file of the host's IP-Adapter, or None.
     """
 
@@ -45,6 +47,7 @@ class ModelChoice:
     imagebind: str | None
     whole: bool
     adapter: str | None = None
+    host: Host | None = None
     ip_adapter: str | None = None
 
     @property

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Bind2GenWarning
 
@@ -30,6 +30,17 @@ def progress(name: str, *, total: int | None, quiet: bool) -> tqdm:
     from tqdm import tqdm
 
     return tqdm(desc=name, total=total, disable=quiet or None, leave=False, file=sys.stderr, dynamic_ncols=True)
+
+
+def step_counter(bar: tqdm, batches: int) -> Callable[..., dict[str, Any]]:
+    """A callback of pipelines that counts the steps of all ``batches``."""
+
+    def count(pipe: Any, step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
+        bar.total = batches * len(pipe.scheduler.timesteps)  # schedulers may take more steps than asked for
+        bar.update()
+        return {}
+
+    return count
 
 
 class _OwnLines(logging.Handler):

@@ -1,9 +1,10 @@
-"""Files appear whole or not at all: written under a temporary name beside the target, then renamed over it."""
+"""Files and folders appear whole or not at all: written under a temporary name beside the target, then renamed."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,3 +30,12 @@ def written_whole(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise Bind2GenError(f"{target}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def swap_in(fresh: Path, current: Path) -> None:
+    """Put a folder in another's place, which stays beside it as ``NAME.old``: a kill at any moment leaves one whole."""
+    old = current.with_name(f"{current.name}.old")
+    if current.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(current, old)
+    os.rename(fresh, current)

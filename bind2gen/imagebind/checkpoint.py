@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,8 +15,8 @@ from ..errors import CheckpointError
 from ..files.weights import Weights, open_weights
 from .agreement import listed
 from .config import HUGE, ImageBindConfig, tower_names
-from .layouts import LAYOUTS, Keys, Layout
 from .model import ImageBindModel, Tower
+from .released_names import MASK, RELEASED, reference_key, scale_key
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,8 @@ def load_official_checkpoint(
 
     Args:
         path: ``imagebind_huge.pth``; a ``.safetensors`` or ``.bin`` file or a folder of them (sharded or not) with the
-            same names (``nielsr/imagebind-huge``) or those of the transformers pull requests
-            (``EduardoPacheco/imagebind-huge``: vision, text and audio only); or such a hub id, which is downloaded.
-        modalities: load only the towers that these need; default is all that the file's kind holds.
+            same names; or a hub id of them (``nielsr/imagebind-huge``), which is downloaded.
+        modalities: load only the towers that these need; default is all.
         dtype: of the parameters; default is as in the file. The learned text factor stays float32.
         config: sizes of the model; default is imagebind_huge.
 
@@ -55,13 +55,14 @@ def load_official_checkpoint(
     """
     config = copy.deepcopy(config) if config is not None else HUGE()
     weights = open_weights(path)
-    layout = official_layout(weights)
+    refuse_other_weights(weights)
     names = {name: _parameter_names(config, name) for name in config.towers}
-    config.modalities = _towers_to_load(weights, layout, config, modalities, names)
-    _refuse_unknown_keys(weights, layout, names)
-    sources = _sources(weights, layout, names, config.modalities)
+    config.modalities = _towers_to_load(weights, config, modalities, names)
+    _refuse_unknown_keys(weights, names)
+    sources = {ours: key for name in config.modalities for ours, key in names[name].items()}
+    _refuse_missing(weights, sources.values())
     for name in config.modalities:
-        _check_fixed_scale(weights, layout, config, name)
+        _check_fixed_scale(weights, config, name)
     with torch.device("meta"):
         model = ImageBindModel(config)
     state = {key: _read(weights, sources[key], wanted.shape, dtype) for key, wanted in model.state_dict().items()}
@@ -104,98 +105,71 @@ def convert_checkpoint(
     return target
 
 
-def official_layout(weights: Weights) -> Layout:
-    """In which of the known ways a file of released weights is written.
+def refuse_other_weights(weights: Weights) -> None:
+    """Do nothing with released weights.
 
     Raises:
-        CheckpointError: in none of them.
+        CheckpointError: the file's keys are not theirs.
     """
-    for layout in LAYOUTS:
-        if layout.matches(weights):
-            return layout
+    if any(RELEASED.match(key) for key in weights):
+        return
     if any(key.startswith("towers.") for key in weights):
         raise CheckpointError(f"{weights.where}: converted already; load it with ImageBindModel.from_pretrained")
     raise CheckpointError(
-        f"{weights.where}: weights of another model, not of ImageBind; keys are {listed(list(weights))}"
+        f"{weights.where}: weights of another model, not of ImageBind as imagebind_huge.pth names them; keys are "
+        f"{listed(list(weights))}"
     )
 
 
-def _parameter_names(config: ImageBindConfig, name: str) -> list[str]:
+def _parameter_names(config: ImageBindConfig, name: str) -> dict[str, str]:
+    """The keys of a tower's parameters: ours to the file's."""
     with torch.device("meta"):
-        return list(Tower(config.tower(name), config.embed_dim).state_dict())
+        tower = Tower(config.tower(name), config.embed_dim)
+    return {f"towers.{name}.{key}": reference_key(name, key) for key in tower.state_dict()}
 
 
 def _towers_to_load(
-    weights: Weights,
-    layout: Layout,
-    config: ImageBindConfig,
-    modalities: list[str] | None,
-    names: dict[str, list[str]],
+    weights: Weights, config: ImageBindConfig, modalities: list[str] | None, names: dict[str, dict[str, str]]
 ) -> list[str]:
-    held = [t for t in config.towers if any(k in weights for n in names[t] for keys in layout.keys(t, n) for k in keys)]
-    if modalities is None:
-        return tower_names(held if layout.partial else config.modalities, tuple(config.towers))
-    asked = tower_names(modalities, tuple(config.towers))
-    if absent := [name for name in asked if name not in held]:
+    asked = tower_names(config.modalities if modalities is None else modalities, tuple(config.towers))
+    held = [tower for tower, keys in names.items() if any(key in weights for key in keys.values())]
+    if modalities and (absent := [name for name in asked if name not in held]):
         raise CheckpointError(f"{weights.where}: holds no {' or '.join(absent)} tower, only {', '.join(held)}")
     return asked
 
 
-def _refuse_unknown_keys(weights: Weights, layout: Layout, names: dict[str, list[str]]) -> None:
-    known = {layout.scale(tower) for tower in names}
-    known |= {key for tower in names for name in names[tower] for keys in layout.keys(tower, name) for key in keys}
-    unknown = [key for key in weights if key not in known and not layout.extra.fullmatch(key)]
-    if unknown:
+def _refuse_unknown_keys(weights: Weights, names: dict[str, dict[str, str]]) -> None:
+    known = {MASK, *map(scale_key, names), *(key for keys in names.values() for key in keys.values())}
+    if unknown := [key for key in weights if key not in known]:
         raise CheckpointError(
             f"{weights.where}: {len(unknown)} keys that this model has no place for: {listed(unknown)}; "
             "the file is of another version or size"
         )
 
 
-def _check_fixed_scale(weights: Weights, layout: Layout, config: ImageBindConfig, name: str) -> None:
+def _refuse_missing(weights: Weights, keys: Iterable[str]) -> None:
+    if missing := [key for key in keys if key not in weights]:
+        plural = "parameters are" if len(missing) > 1 else "parameter is"
+        raise CheckpointError(f"{weights.where}: {len(missing)} {plural} missing: {listed(missing)}")
+
+
+def _check_fixed_scale(weights: Weights, config: ImageBindConfig, name: str) -> None:
     """The reference keeps its fixed output factors among the weights; ours stand in the config. They must agree."""
-    tower, key = config.tower(name), layout.scale(name)
+    tower, key = config.tower(name), scale_key(name)
     if tower.logit_scale is None or tower.learned_logit_scale:
         return
-    if key not in weights:
-        if layout.partial:  # the pull requests' scripts left these buffers at their initial values
-            return
-        raise CheckpointError(f"{weights.where}: 1 parameter is missing: {key}")
+    _refuse_missing(weights, [key])
     came = weights[key]
     if came.numel() != 1 or not math.isclose(came.float().exp().item(), tower.logit_scale, rel_tol=SCALE_TOLERANCE):
         factors = [round(float(x), 3) for x in came.float().exp().flatten()[:3]]
         raise CheckpointError(f"{weights.where}: {key} says a factor of {factors}, the config {tower.logit_scale}")
 
 
-def _sources(weights: Weights, layout: Layout, names: dict[str, list[str]], towers: list[str]) -> dict[str, Keys]:
-    """For each parameter of ours the keys it is made of, all of them in the file."""
-    sources: dict[str, Keys] = {}
-    missing: list[str] = []
-    for tower in towers:
-        for name in names[tower]:
-            spellings = layout.keys(tower, name)
-            found = next((keys for keys in spellings if all(k in weights for k in keys)), None)
-            missing += [] if found else [k for k in spellings[0] if k not in weights]
-            sources[f"towers.{tower}.{name}"] = found or spellings[0]
-    if missing:
-        plural = "parameters are" if len(missing) > 1 else "parameter is"
-        raise CheckpointError(f"{weights.where}: {len(missing)} {plural} missing: {listed(missing)}")
-    return sources
-
-
-def _read(weights: Weights, keys: Keys, shape: torch.Size, dtype: torch.dtype | None) -> torch.Tensor:
-    """One parameter of ours from the file, in our shape."""
-    parts = [weights[key] for key in keys]
-    tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-    if _squeezed(tensor.shape) != _squeezed(shape):  # the pull requests drop axes of size 1
-        came, wanted = tuple(tensor.shape), tuple(shape)
-        raise CheckpointError(f"{weights.where}: {' + '.join(keys)}: wanted shape {wanted}, got {came}")
+def _read(weights: Weights, key: str, shape: torch.Size, dtype: torch.dtype | None) -> torch.Tensor:
+    tensor = weights[key]
+    if tensor.shape != shape:
+        raise CheckpointError(f"{weights.where}: {key}: wanted shape {tuple(shape)}, got {tuple(tensor.shape)}")
     if not tensor.dtype.is_floating_point:
-        raise CheckpointError(f"{weights.where}: {keys[0]}: wanted floating point values, got {tensor.dtype}")
+        raise CheckpointError(f"{weights.where}: {key}: wanted floating point values, got {tensor.dtype}")
     # In bfloat16 the factor exp(x) of text would be off by up to 1.6 %.
-    kept = torch.float32 if keys[0].endswith("log_logit_scale") else dtype or tensor.dtype
-    return tensor.reshape(shape).to(kept)
-
-
-def _squeezed(shape: torch.Size) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
+    return tensor.to(torch.float32 if key.endswith("log_logit_scale") else dtype or tensor.dtype)

@@ -14,7 +14,7 @@ from ..errors import Bind2GenError, CheckpointError
 from ..files.bundled import PROCESSOR_PART
 from ..files.hub import INDEX, saved_file
 from ..files.weights import open_weights
-from .checkpoint import load_official_checkpoint, official_layout
+from .checkpoint import load_official_checkpoint, refuse_other_weights
 from .config import HUGE, HUGE_TOWERS, ImageBindConfig
 from .model import ImageBindModel
 from .processor import ImageBindProcessor
@@ -25,7 +25,7 @@ CONFIG_FILE, PROCESSOR_FILE = "config.json", "processor_config.json"
 def load_imagebind(
     source: str | os.PathLike[str], *, modalities: list[str] | None = None, dtype: torch.dtype | None = None
 ) -> ImageBindModel:
-    """Load an encoder from a folder or hub id of ours, or from an official checkpoint in any known layout.
+    """Load an encoder from a folder or hub id of ours, or from an official checkpoint.
 
     Args:
         modalities: build and read only the towers that these need; default is all there are.
@@ -57,7 +57,7 @@ def load_config(source: str | os.PathLike[str]) -> ImageBindConfig:
     if _is_ours(source):
         return ImageBindConfig.from_pretrained(source)
     if Path(source).exists():
-        official_layout(open_weights(source))
+        refuse_other_weights(open_weights(source))
     return HUGE()
 
 

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import math
+import textwrap
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure  # without pyplot: no display, no global state
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from PIL import Image
 
 from ..preprocess.audio import Waveform
 from ..preprocess.audio_settings import FRAME_SHIFT, AudioSettings
 from ..preprocess.depth import DepthMap, DepthSettings
 from ..preprocess.image import ImageSettings
 from ..preprocess.imu import ImuRecording, ImuSettings
+from ..preprocess.palettes import PALETTES
 from ..preprocess.settings import Settings
 from ..preprocess.thermal import ThermalPicture, ThermalSettings
 from ..preprocess.video import VideoClips, VideoSettings
 from .facts import span_words
-from .plotting import GAP, INK, Axis, arranged, coloured, curves, font, framed, legend
 
 MOST = 4  # windows that are drawn
-SQUARE = 384  # pixels, about; the tensor's own are enlarged a whole number of times
-MEL_SIZE = (760, 230)  # pixels
-CURVES_SIZE = (400, 170)  # pixels
-THUMBNAIL = 112  # pixels
-LABELS = 100  # pixels to the left of frames
+DPI = 120  # pixels an inch
+TITLE_WIDTH = 11  # letters an inch
 HERTZ = (100, 300, 600, 1000, 2000, 4000, 8000, 16_000)  # marks on a mel axis
+HOLE = "#969696"  # where there is no value
+# Okabe and Ito's colours, which colour-blind people tell apart too.
+CURVES = {"x": "#0072b2", "y": "#d55e00", "z": "#009e73"}
 
 
 def draw(
@@ -43,7 +52,13 @@ def draw(
         settings: of the modality.
         title: of the whole.
     """
-    return DRAWERS[kind](clips.float().cpu(), times, raw, settings, title)
+    figure, stream = DRAWERS[kind](clips.float().cpu(), times, raw, settings), io.BytesIO()
+    lines = textwrap.fill(title, round(TITLE_WIDTH * figure.get_figwidth()))
+    figure.suptitle(lines, fontsize="medium", parse_math=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a file's name; a box stands in its place
+        figure.savefig(stream)
+    return Image.open(stream).convert("RGB")
 
 
 def mel_place(hertz: float, bottom: float, top: float) -> float:
@@ -59,101 +74,91 @@ def _chosen(count: int, most: int = MOST) -> list[int]:
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
+def _figure(width: float, height: float) -> Figure:
+    """Args: inches, without the title."""
+    return Figure(figsize=(width, height + 0.4), dpi=DPI, layout="constrained")
+
+
 def _window(number: int, count: int, times: torch.Tensor) -> str:
     return f"window {number + 1} of {count}: {span_words(*times[number].tolist())}"
 
 
-def _audio(clips: torch.Tensor, times: torch.Tensor, raw: Waveform, settings: AudioSettings, title: str) -> Image.Image:
+def _audio(clips: torch.Tensor, times: torch.Tensor, raw: Waveform, settings: AudioSettings) -> Figure:
     ends = settings.low_freq, settings.highest_freq
     shown = [f for f in HERTZ if ends[0] <= f <= ends[1]]
-    marks = [(mel_place(f, *ends), f"{f:g}" if f < 1000 else f"{f / 1000:g}k") for f in shown]
-    low, high = float(clips.min()), float(clips.max())
-    seconds, rows = clips.shape[3] * FRAME_SHIFT, []
+    numbers, seconds = _chosen(len(clips)), clips.shape[3] * FRAME_SHIFT
     padding = "the sound again" if settings.padding == "repeat" else "padding"
-    for number in _chosen(len(clips)):
-        mel = coloured(clips[number, 0].flip(0).numpy(), low, high).resize(MEL_SIZE, Image.Resampling.NEAREST)
+    figure = _figure(8, 2.7 * len(numbers))
+    for number, plot in zip(numbers, figure.subplots(len(numbers), squeeze=False).flat, strict=True):
         start = float(times[number, 0])
-        x_axis = Axis.linear("time, s", start, start + seconds, 10)
-        words = f"{_window(number, len(clips), times)} (what lies beyond it is {padding})"
-        y_axis = Axis("frequency, Hz (mel)", tuple(marks))
-        rows.append([framed(mel, words, x_axis=x_axis, y_axis=y_axis, bar=(low, high, "value"))])
-    return arranged(title, rows)
+        mel = plot.imshow(
+            clips[number, 0].numpy(), cmap="magma", aspect="auto", origin="lower", interpolation="nearest",
+            extent=(start, start + seconds, 0, 1), vmin=float(clips.min()), vmax=float(clips.max()),
+        )  # fmt: skip
+        plot.set_title(f"{_window(number, len(clips), times)} (what lies beyond it is {padding})", fontsize="small")
+        plot.set(xlabel="time, s", ylabel="frequency, Hz (mel)")
+        plot.set_yticks([mel_place(f, *ends) for f in shown], [f"{f}" if f < 1000 else f"{f // 1000}k" for f in shown])
+        figure.colorbar(mel, ax=plot, label="value")
+    return figure
 
 
-def _enlarged(square: Image.Image) -> Image.Image:
-    """As large as fits, pixels kept as they are."""
-    times = max(1, round(SQUARE / square.width))
-    return square.resize((square.width * times, square.height * times), Image.Resampling.NEAREST)
+def _pair(whole: Any, words: str, square: Any, *bars: tuple[Colormap, float, float, str]) -> Figure:
+    """Source, with the middle square that is kept of it, and tensor side by side.
+
+    Args:
+        whole, square: (H, W) values or (H, W, 3) pixels.
+        bars: of each, if it is values: colours, the values at both ends of them, and what they are.
+    """
+    height, width = whole.shape[:2]
+    figure = _figure(10 if bars else 8.4, 4.2)
+    plots = figure.subplots(1, 2)
+    images = [_bare(plots[0], whole), _bare(plots[1], square, interpolation="nearest")]
+    for image, plot, (colours, low, high, label) in zip(images, plots, bars, strict=False):
+        image.set(cmap=colours, clim=(low, high))
+        figure.colorbar(image, ax=plot, label=label)
+    plots[0].set_title(f"{words}, {width} x {height}", fontsize="small")
+    plots[1].set_title(f"what the model sees: {square.shape[1]} x {square.shape[0]}", fontsize="small")
+    side = min(width, height)
+    corner = ((width - side) / 2 - 0.5, (height - side) / 2 - 0.5)
+    for thick, ink in ((4, "black"), (2, "white")):  # seen on any ground
+        plots[0].add_patch(Rectangle(corner, side, side, fill=False, edgecolor=ink, linewidth=thick))
+    return figure
 
 
-def _source(picture: Image.Image, height: int) -> Image.Image:
-    """The whole picture at a given height at most, with the middle square that is kept."""
-    scale = min(height / picture.height, 1.6 * height / picture.width)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    shown = picture.resize(size, Image.Resampling.BILINEAR if scale > 1 else Image.Resampling.BOX)
-    side = min(size)
-    left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    for width, ink in ((4, "black"), (2, "white")):  # seen on any ground
-        ImageDraw.Draw(shown).rectangle((left, top, left + side - 1, top + side - 1), outline=ink, width=width)
-    return shown
+def _bare(plot: Axes, picture: np.ndarray, **shown: Any) -> AxesImage:
+    plot.set(xticks=[], yticks=[])
+    return plot.imshow(picture, **shown)
 
 
-def _pair(
-    whole: Image.Image, square: Image.Image, title: str, bars: list[Any], words: str, palette: str
-) -> Image.Image:
-    """Source and tensor side by side."""
-    large = _enlarged(square)
-    size = f"what the model sees: {square.width} x {square.height}"
-    panels = [
-        framed(_source(whole, large.height), words, bar=bars[0], palette=palette),
-        framed(large, size, bar=bars[1], palette=palette),
-    ]
-    return arranged(title, [panels])
-
-
-def _pixels(values: torch.Tensor, settings: ImageSettings | VideoSettings) -> Image.Image:
-    """(3, H, W) normalised to a picture."""
+def _pixels(values: torch.Tensor, settings: ImageSettings | VideoSettings) -> np.ndarray:
+    """(3, H, W) normalised to (H, W, 3) in 0..1."""
     mean, std = (torch.tensor(v)[:, None, None] for v in (settings.mean, settings.std))
-    shown = ((values * std + mean).clamp(0, 1) * 255).round().byte()
-    return Image.fromarray(shown.permute(1, 2, 0).numpy())
+    return (values * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
 
 
-def _image(
-    clips: torch.Tensor, times: None, raw: Image.Image | torch.Tensor, settings: ImageSettings, title: str
-) -> Image.Image:
-    whole = raw
-    if not isinstance(raw, Image.Image):
-        whole = Image.fromarray((raw.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
-    words = f"the picture, {whole.width} x {whole.height}, and what is kept of it"
-    return _pair(whole, _pixels(clips[0], settings), title, [None, None], words, "magma")
+def _image(clips: torch.Tensor, times: None, raw: Image.Image | torch.Tensor, settings: ImageSettings) -> Figure:
+    pixels = raw.clamp(0, 1).permute(1, 2, 0).cpu() if isinstance(raw, torch.Tensor) else raw.convert("RGB")
+    return _pair(np.asarray(pixels), "the picture and what is kept of it", _pixels(clips[0], settings))
 
 
-def _depth(clips: torch.Tensor, times: None, raw: DepthMap, settings: DepthSettings, title: str) -> Image.Image:
-    metres = raw.metres.cpu().numpy()
-    seen = metres[np.isfinite(metres)]
-    near, far = (float(v) for v in np.percentile(seen, [1, 99]))
-    values = clips[0, 0].numpy()
-    low, high = float(values.min()), float(values.max())
-    # What is near is red on both sides: the tensor is disparity, which grows as depth shrinks.
-    whole = coloured(np.where(np.isposinf(metres), far, metres), far, near, "turbo")
-    words = f"depth, {metres.shape[1]} x {metres.shape[0]}; grey: not measured"
-    bars = [(far, near, "metres"), (low, high, "value")]
-    return _pair(whole, coloured(values, low, high, "turbo"), title, bars, words, "turbo")
+def _depth(clips: torch.Tensor, times: None, raw: DepthMap, settings: DepthSettings) -> Figure:
+    metres, values = raw.metres.cpu().numpy(), clips[0, 0].numpy()
+    near, far = (float(v) for v in np.percentile(metres[np.isfinite(metres)], [1, 99]))
+    colours = colormaps["turbo"].with_extremes(bad=HOLE)
+    return _pair(
+        np.where(np.isposinf(metres), far, metres), "depth (grey: not measured)", values,
+        # What is near is red on both sides: the tensor is disparity, which grows as depth shrinks.
+        (colours.reversed(), near, far, "metres"), (colours, float(values.min()), float(values.max()), "value"),
+    )  # fmt: skip
 
 
-def _thermal(
-    clips: torch.Tensor, times: None, raw: ThermalPicture, settings: ThermalSettings, title: str
-) -> Image.Image:
-    whole, values = raw.values[0].cpu().numpy(), clips[0, 0].numpy()
-    low, high = (0.0, 1.0) if settings.normalization == "plain" else (-1.0, 1.0)
-    words = f"read as {raw.encoding}, {whole.shape[1]} x {whole.shape[0]}"
-    bars = [(0.0, 1.0, "heat"), (low, high, "value")]
-    return _pair(coloured(whole, 0, 1, "iron"), coloured(values, low, high, "iron"), title, bars, words, "iron")
+def _thermal(clips: torch.Tensor, times: None, raw: ThermalPicture, settings: ThermalSettings) -> Figure:
+    iron = LinearSegmentedColormap.from_list("iron", PALETTES["iron"].colours()).with_extremes(bad=HOLE)
+    bars = (iron, 0.0, 1.0, "heat"), (iron, 0.0 if settings.normalization == "plain" else -1.0, 1.0, "value")
+    return _pair(raw.values[0].cpu().numpy(), f"read as {raw.encoding}", clips[0, 0].numpy(), *bars)
 
 
-def _video(
-    clips: torch.Tensor, times: torch.Tensor, raw: VideoClips, settings: VideoSettings, title: str
-) -> Image.Image:
+def _video(clips: torch.Tensor, times: torch.Tensor, raw: VideoClips, settings: VideoSettings) -> Figure:
     if clips.ndim == 4:  # towers of one frame
         clips = clips[:, :, None]
     crops, frames = settings.num_crops, clips.shape[2]
@@ -161,60 +166,42 @@ def _video(
     places = (
         ["middle"] if crops == 1 else ["top", "middle", "bottom"] if height > width else ["left", "middle", "right"]
     )
-    rows = []
-    for clip in range(len(clips) // crops):
-        strip = Image.new("RGB", (crops * frames * (THUMBNAIL + 4), THUMBNAIL), "white")
-        for column in range(crops * frames):
-            view = _pixels(clips[clip * crops + column // frames, :, column % frames], settings)
-            strip.paste(view.resize((THUMBNAIL, THUMBNAIL)), (column * (THUMBNAIL + 4), 0))
-        rows.append([_labelled(strip, [f"window {clip + 1}", span_words(*times[clip * crops].tolist())])])
-    head = Image.new("RGB", (LABELS + crops * frames * (THUMBNAIL + 4), 16), "white")
-    for column in range(crops * frames):
-        words = places[column // frames] + (f", frame {column % frames + 1}" if frames > 1 else "")
-        ImageDraw.Draw(head).text((LABELS + column * (THUMBNAIL + 4), 12), words, INK, font(), anchor="ls")
-    return arranged(title, [[head], *rows])
+    rows, columns = len(clips) // crops, crops * frames
+    figure = _figure(1.1 * columns + 1, 1.1 * rows + 0.3)
+    plots = figure.subplots(rows, columns, squeeze=False)
+    for (clip, column), plot in np.ndenumerate(plots):
+        crop, frame = divmod(column, frames)
+        words = places[crop] + (f", frame {frame + 1}" if frames > 1 else "")
+        _bare(plot, _pixels(clips[clip * crops + crop, :, frame], settings))
+        plot.set_title("" if clip else words, fontsize="x-small")
+    for clip, plot in enumerate(plots[:, 0]):
+        words = f"window {clip + 1}\n{span_words(*times[clip * crops].tolist())}"
+        plot.set_ylabel(words, rotation=0, ha="right", va="center", fontsize="x-small")
+    return figure
 
 
-def _labelled(strip: Image.Image, lines: list[str]) -> Image.Image:
-    sheet = Image.new("RGB", (LABELS + strip.width, strip.height), "white")
-    sheet.paste(strip, (LABELS, 0))
-    for number, line in enumerate(lines):
-        y = strip.height / 2 + 17 * (number - (len(lines) - 1) / 2)
-        ImageDraw.Draw(sheet).text((4, y), line, INK, font(), anchor="lm")
-    return sheet
-
-
-def _imu(clips: torch.Tensor, times: torch.Tensor, raw: ImuRecording, settings: ImuSettings, title: str) -> Image.Image:
-    seconds = clips.shape[2] / settings.sampling_rate
-    rows = []
-    for number in _chosen(len(clips)):
+def _imu(clips: torch.Tensor, times: torch.Tensor, raw: ImuRecording, settings: ImuSettings) -> Figure:
+    seconds, numbers = clips.shape[2] / settings.sampling_rate, _chosen(len(clips))
+    figure = _figure(9.6, 2.3 * len(numbers) + 0.3)
+    plots = figure.subplots(len(numbers), 2, sharey="col", squeeze=False)
+    for row, number in zip(plots, numbers, strict=True):
         start, end = times[number].tolist()
-        x_axis, panels = Axis.linear("time, s", start, start + seconds), []
-        for sensor, unit, channels in (("accelerometer", "m/s^2", slice(0, 3)), ("gyroscope", "rad/s", slice(3, 6))):
-            low, high = _span(clips[:, channels])
-            y_axis = Axis.linear(f"{sensor}, {unit}", low, high, 5)
-            plot = curves(
-                clips[number, channels].numpy(), size=CURVES_SIZE, span=(low, high), x_axis=x_axis, y_axis=y_axis,
-                filled=(end - start) / seconds,
-            )  # fmt: skip
-            words = _window(number, len(clips), times) if sensor == "accelerometer" else ""
-            panels.append(framed(plot, words, x_axis=x_axis, y_axis=y_axis))
-        rows.append(panels)
-    notes = Image.new("RGB", (700, 20), "white")
-    key = legend(("x", "y", "z"))
-    notes.paste(key, (GAP, 0))
-    ImageDraw.Draw(notes).text((key.width + 20, 9), "shaded: zeros after the end", INK, font(), anchor="lm")
-    return arranged(title, [[notes], *rows])
+        at = start + (np.arange(clips.shape[2]) + 0.5) / settings.sampling_rate
+        row[0].set_title(_window(number, len(clips), times), fontsize="small", loc="left")
+        sensors = (("accelerometer, m/s^2", clips[number, :3].numpy()), ("gyroscope, rad/s", clips[number, 3:].numpy()))
+        for plot, (label, channels) in zip(row, sensors, strict=True):
+            plot.set(xlabel="time, s", ylabel=label, xlim=(start, start + seconds))
+            plot.grid(alpha=0.3)
+            for (name, colour), channel in zip(CURVES.items(), channels, strict=True):
+                plot.plot(at, channel, color=colour, label=name)
+            if end < start + seconds:
+                plot.axvspan(end, start + seconds, color=HOLE, alpha=0.3, label="zeros after the end")
+    names = {name: line for line, name in zip(*plots[-1, -1].get_legend_handles_labels(), strict=True)}
+    figure.legend(names.values(), names, loc="outside lower left", ncols=4, fontsize="small")
+    return figure
 
 
-def _span(values: torch.Tensor) -> tuple[float, float]:
-    """Lowest and highest value with a margin; never without height."""
-    low, high = float(values.min()), float(values.max())
-    margin = 0.05 * (high - low) or max(1.0, abs(high)) * 0.1
-    return low - margin, high + margin
-
-
-DRAWERS: dict[str, Callable[..., Image.Image]] = {
+DRAWERS: dict[str, Callable[..., Figure]] = {
     "audio": _audio,
     "image": _image,
     "video": _video,

@@ -7,26 +7,28 @@ here once, so that training, evaluation and the bundled model's card speak of th
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import tarfile
+import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import soundfile
 from PIL import Image
 
-from ..errors import InputError
+from ..errors import Bind2GenWarning, InputError
+from ..preprocess import imu
+from .recipe import SETTINGS
 
 HELD_OUT_FOLD = "4"  # ESC fold kept for judging
 HELD_OUT_SHARE = 0.1  # share of images, videos and UrbanSound8K recordings kept for judging
 HELD_OUT_PEOPLE = frozenset({"s03", "s09", "s14", "s18"})  # of the IMU recordings' 18
 
-IMU_RATE = 100.0  # Hz, about the recordings' own
 IMU_SHORTEST = 0.5  # seconds; shorter stretches say nothing
-IMU_COLUMNS = ("x_acc", "y_acc", "z_acc", "x_gyro", "y_gyro", "z_gyro")
 IMU_CONCEPTS = {
     "WALKING": "walking",
     "TURNING": "walking",
@@ -45,64 +47,49 @@ class Sample:
     row: dict[str, str]
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Photos as one array.
+class SampleSet:
+    """Things with their rows, ``samples``: what is a list or an array among its fields has one entry a row."""
 
-    Attributes:
-        pixels: (N, H, W, 3) uint8.
-        samples: N rows, in the same order.
-    """
-
-    pixels: np.ndarray
     samples: list[Sample]
 
     def concepts(self) -> np.ndarray:
         return np.array([s.concept for s in self.samples])
 
-    def take(self, mask: np.ndarray) -> ImageSet:
-        chosen = np.flatnonzero(mask)
-        return ImageSet(self.pixels[chosen], [self.samples[i] for i in chosen])
+    def take(self, which: np.ndarray) -> Self:
+        """Those where a mask (N,) is true, or those at these places, in this order."""
+        rows = np.flatnonzero(which) if which.dtype == bool else which
+        return replace(self, **{f.name: _taken(getattr(self, f.name), rows) for f in fields(self)})
 
-    def __add__(self, other: ImageSet) -> ImageSet:
-        return ImageSet(np.concatenate([self.pixels, other.pixels]), self.samples + other.samples)
+
+def _taken(values: Any, rows: np.ndarray) -> Any:
+    if isinstance(values, np.ndarray):
+        return values[rows]
+    return [values[i] for i in rows] if isinstance(values, list) else values
 
 
 @dataclass(frozen=True)
-class AudioSet:
+class ImageSet(SampleSet):
+    """Photos as one array, ``pixels``: (N, H, W, 3) uint8."""
+
+    pixels: np.ndarray
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class AudioSet(SampleSet):
     """Sounds as a list of float32 mono waveforms at ``sample_rate`` Hz, with their rows."""
 
     waveforms: list[np.ndarray]
     samples: list[Sample]
     sample_rate: int
 
-    def concepts(self) -> np.ndarray:
-        return np.array([s.concept for s in self.samples])
-
-    def take(self, mask: np.ndarray) -> AudioSet:
-        chosen = np.flatnonzero(mask)
-        return AudioSet([self.waveforms[i] for i in chosen], [self.samples[i] for i in chosen], self.sample_rate)
-
 
 @dataclass(frozen=True)
-class ImuSet:
-    """Stretches of phone recordings in which one thing is done.
+class ImuSet(SampleSet):
+    """Stretches of phone recordings in which one thing is done, at the model's rate; ``row["person"]`` says who."""
 
-    Attributes:
-        recordings: (6, n) float32 at ``sample_rate`` Hz: accelerometer in m/s^2, then gyroscope in rad/s.
-        samples: their rows; ``row["person"]`` says who.
-    """
-
-    recordings: list[np.ndarray]
+    recordings: list[imu.ImuRecording]
     samples: list[Sample]
-    sample_rate: float
-
-    def concepts(self) -> np.ndarray:
-        return np.array([s.concept for s in self.samples])
-
-    def take(self, mask: np.ndarray) -> ImuSet:
-        chosen = np.flatnonzero(mask)
-        return ImuSet([self.recordings[i] for i in chosen], [self.samples[i] for i in chosen], self.sample_rate)
 
 
 def read_rows(csv_path: Path) -> list[Sample]:
@@ -122,15 +109,19 @@ def read_members(tar_path: Path) -> dict[str, bytes]:
         return {m.name.removeprefix("./"): tar.extractfile(m).read() for m in tar.getmembers() if m.isfile()}
 
 
+def read_files(folder: Path, name: str) -> list[tuple[Sample, bytes]]:
+    """Rows of ``NAME.csv``, each with its file from ``NAME.tar``."""
+    samples, members = read_rows(folder / f"{name}.csv"), read_members(folder / f"{name}.tar")
+    return [(sample, members[sample.path]) for sample in samples]
+
+
 def load_images(folder: Path, names: tuple[str, ...] = ("images", "crops"), modality: str = "image") -> ImageSet:
     """Read ``NAME.csv`` with ``NAME.tar`` for each name; rows of another modality are left out."""
     pixels, kept = [], []
     for name in names:
-        rows = read_rows(folder / f"{name}.csv")
-        members = read_members(folder / f"{name}.tar")
-        for sample in rows:
+        for sample, file in read_files(folder, name):
             if sample.row.get("modality", "image") == modality:
-                pixels.append(np.asarray(Image.open(io.BytesIO(members[sample.path])).convert("RGB")))
+                pixels.append(np.asarray(Image.open(io.BytesIO(file)).convert("RGB")))
                 kept.append(sample)
     return ImageSet(np.stack(pixels), kept)
 
@@ -149,26 +140,30 @@ def load_audio(folder: Path, name: str = "audio", samples: list[Sample] | None =
 
 
 def load_imu(folder: Path) -> ImuSet:
-    """Read ``imu/*.csv.gz``: jittered rows with labels, put on an even grid of :data:`IMU_RATE` and cut by label."""
+    """Read ``imu/*.csv.gz``, tables with labels, as the product reads a recording, and cut them by label."""
     files = sorted((folder / "imu").glob("*.csv.gz"))
     if not files:
         raise InputError(f"{folder / 'imu'}: wanted recordings as *.csv.gz, found none")
-    recordings, samples = [], []
+    settings = SETTINGS["imu"]
+    recordings, samples, rate = [], [], settings.sampling_rate
     for path in files:
-        with gzip.open(path, "rt", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-        seconds = np.array([int(row["timestamp"]) for row in rows]) / 1000  # milliseconds
-        raw = np.array([[float(row[name]) for row in rows] for name in IMU_COLUMNS])
-        grid = np.arange(seconds[0], seconds[-1], 1 / IMU_RATE)
-        even = np.stack([np.interp(grid, seconds, channel) for channel in raw]).astype(np.float32)  # (6, n)
-        labels = np.array([row["label"] for row in rows])[np.searchsorted(seconds, grid).clip(max=len(rows) - 1)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Bind2GenWarning)  # their times repeat, which the reader mends
+            whole = imu.load(path, settings=settings, accelerometer_unit="m/s^2", gyroscope_unit="rad/s")
+        even = imu.resample(whole, settings)  # (6, n)
+        rows = pd.read_csv(path, usecols=lambda name: name in ("timestamp", "label"))
+        if rows.shape[1] < 2:
+            raise InputError(f"{path}: wanted the columns timestamp (ms) and label, by which recordings are cut")
+        seconds = (rows["timestamp"] - rows["timestamp"][0]).to_numpy() / 1000  # milliseconds
+        places = np.searchsorted(seconds, np.arange(even.shape[1]) / rate).clip(max=len(rows) - 1)
+        labels = rows["label"].to_numpy()[places]
         edges = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1), len(labels)]
         for start, end in zip(edges, edges[1:], strict=False):
-            if end - start >= IMU_SHORTEST * IMU_RATE and labels[start] in IMU_CONCEPTS:
+            if end - start >= IMU_SHORTEST * rate and labels[start] in IMU_CONCEPTS:
                 row = {"label": str(labels[start]), "person": path.name.split("_")[0]}
-                recordings.append(even[:, start:end])
+                recordings.append(imu.ImuRecording(even[:, start:end], rate, name=path.name))
                 samples.append(Sample(f"{path.name}#{start}", IMU_CONCEPTS[labels[start]], row))
-    return ImuSet(recordings, samples, IMU_RATE)
+    return ImuSet(recordings, samples)
 
 
 def recording(sample: Sample) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 import shutil
 import time
 from dataclasses import replace
@@ -20,14 +19,13 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..files.atomic import written_whole
+from ..files.atomic import swap_in, written_whole
 from ..train.loop import LoopConfig
-from .data import ImageSet
 from .draw_decoder import peak_signal_to_noise, to_pixels, to_unit_range
 from .draw_generator import draw
 from .draw_pack import Pack
 from .draw_training import Drawing
-from .evaluate.sheets import contact_sheet, nearest_sheet
+from .evaluate.sheets import sheet
 from .figures import keep
 
 logger = logging.getLogger(__name__)
@@ -36,7 +34,7 @@ PARTS, STATE, LOG = "parts", "state.pt", "metrics.jsonl"  # what is made, what a
 SAVE_EVERY, SHEET_EVERY = 60, 180  # seconds
 SMOOTHED = 0.98  # of the losses that are told
 SHARD = "15MB"  # largest file of weights
-JUDGED_ON, SHOWN = 64, 32  # held-out photos for the signal-to-noise ratio, and on the sheet of reconstructions
+JUDGED_ON, SHOWN, SHEET_COLUMNS = 64, 32, 8  # held-out photos for the signal-to-noise ratio, and on a sheet
 WANTED = {"psnr_db": 18.0}
 
 
@@ -103,15 +101,12 @@ class Run:
         """Parts in half precision as diffusers saves them, figures, and the state."""
         drawing = self.drawing
         parts = {"unet": drawing.unet.kept, "vae": drawing.kept, "image_normalizer": drawing.conditions.normalizer}
-        fresh, current, old = (self.folder / f"{PARTS}{end}" for end in (".new", "", ".old"))
+        fresh = self.folder / f"{PARTS}.new"
         for name, part in parts.items():
             copy.deepcopy(part).half().save_pretrained(fresh / name, max_shard_size=SHARD)
         drawing.schedule.save_pretrained(fresh / "scheduler")
-        shutil.rmtree(old, ignore_errors=True)
-        if current.exists():
-            os.rename(current, old)
-        os.rename(fresh, current)
-        shutil.rmtree(old, ignore_errors=True)
+        swap_in(fresh, self.folder / PARTS)
+        shutil.rmtree(self.folder / f"{PARTS}.old", ignore_errors=True)
         keep(self.folder, "after", self.figures, drawing.kept, WANTED)
         state = {"step": self.number, "seconds": self.seconds, "training": self.training, "drawing": drawing.state()}
         with written_whole(self.folder / STATE) as temporary:
@@ -119,10 +114,10 @@ class Run:
 
     def figures(self, autoencoder: nn.Module) -> dict[str, float]:
         """None of them judges what is drawn."""
-        held_out = ImageSet(self.pack.pixels[self.shown], [])
+        held_out = self.pack.pixels[self.shown[:: max(1, len(self.shown) // JUDGED_ON)]]
         samples = self.number * self.config.batch_size
         return self.losses | {
-            "psnr_db": peak_signal_to_noise(autoencoder, held_out, JUDGED_ON),
+            "psnr_db": peak_signal_to_noise(autoencoder, held_out),
             "samples": samples,
             "samples_per_s": samples / self.training if self.training else 0.0,
             "minutes": self.seconds / 60,
@@ -146,11 +141,16 @@ class Run:
         with self.drawing.half:
             made = draw(self.drawing.unet.kept.eval(), self.drawing.kept, labels)
         rows = made.reshape(len(self.pack.kinds), self.columns, *made.shape[1:])
-        sheets = {"drawn": contact_sheet(self.pack.kinds, rows)}
-        sheets["reconstructions"] = nearest_sheet(self.pack.pixels[chosen], [back], captions)
-        for name, sheet in sheets.items():
+        pairs = zip(self.pack.pixels[chosen], back, strict=True)
+        sheets = {
+            "drawn": sheet([(row, [kind]) for kind, row in zip(self.pack.kinds, rows, strict=True)]),
+            "reconstructions": sheet(
+                [(pair, [kind]) for pair, kind in zip(pairs, captions, strict=True)], SHEET_COLUMNS
+            ),
+        }
+        for name, picture in sheets.items():
             with written_whole(self.folder / f"{name}.webp") as temporary:
-                sheet.save(temporary, quality=90)
+                picture.save(temporary, quality=90)
 
 
 def run_draw(

@@ -44,41 +44,21 @@ def class_labels(
     return torch.cat([noised, level], dim=1)
 
 
-def blend_with_concept(image_embeds: torch.Tensor, means: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+def blend_with_concept(image_embeds: torch.Tensor, means: torch.Tensor, share: float) -> torch.Tensor:
     """Move a random share of embeddings (B, D) a random part of the way to their concept's mean (B, D), norm kept.
 
     An embedding that comes from a sound says which concept, and little more: the host must know such ones too.
-
-    Args:
-        share: (B,) probability of each to be moved.
     """
     part, whether = torch.rand(2, len(image_embeds), 1, device=image_embeds.device)
-    part = part * (whether < share[:, None])
+    part = part * (whether < share)
     blended = torch.lerp(image_embeds, means, part)
     return blended * image_embeds.norm(dim=1, keepdim=True) / blended.norm(dim=1, keepdim=True)
-
-
-def drawn_for(concepts: np.ndarray, typical: np.ndarray) -> np.ndarray:
-    """(N,) bool: the photos that a sound of their concept is to be drawn like, its typical ones or else all."""
-    return typical | ~np.isin(concepts, np.unique(concepts[typical]))
 
 
 def mean_by_concept(embeds: torch.Tensor, concepts: np.ndarray) -> dict[str, torch.Tensor]:
     """Mean unit-norm embedding of each concept, (D,)."""
     embeds = F.normalize(embeds, dim=-1)
     return {name: embeds[torch.from_numpy(concepts == name)].mean(0) for name in sorted(set(concepts))}
-
-
-def concept_means(image_embeds: torch.Tensor, concepts: np.ndarray, typical: np.ndarray) -> dict[str, torch.Tensor]:
-    """What a sound of each concept is to become: the mean unit-norm embedding (D,) of the photos drawn for it.
-
-    Args:
-        image_embeds: (N, D).
-        concepts: (N,) of str.
-        typical: (N,) bool.
-    """
-    wanted = drawn_for(concepts, typical)
-    return mean_by_concept(image_embeds[torch.from_numpy(wanted)], concepts[wanted])
 
 
 def drawn_weights(concepts: np.ndarray, typical: np.ndarray, typical_share: float) -> np.ndarray:
@@ -88,8 +68,5 @@ def drawn_weights(concepts: np.ndarray, typical: np.ndarray, typical_share: floa
         concepts: (N,) of str; photos with an empty one are not drawn.
         typical: (N,) bool.
     """
-    weights = balanced_weights(concepts, BALANCE)
-    if not typical.any():
-        return weights
     alike = balanced_weights(np.where(typical, concepts, ""), 0.0)
-    return typical_share * alike + (1 - typical_share) * weights
+    return typical_share * alike + (1 - typical_share) * balanced_weights(concepts, BALANCE)

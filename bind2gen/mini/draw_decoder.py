@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..hosts.pictures.feature_autoencoder import first_stages
-from .data import ImageSet
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +43,9 @@ def to_pixels(pictures: torch.Tensor) -> np.ndarray:
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def peak_signal_to_noise(autoencoder: nn.Module, images: ImageSet, count: int = 256) -> float:
-    """Mean PSNR in dB of ``count`` evenly spread photos after encode and decode."""
-    target = to_unit_range(images.pixels[:: max(1, len(images.pixels) // count)]).to(autoencoder.device)
+def peak_signal_to_noise(autoencoder: nn.Module, pixels: np.ndarray) -> float:
+    """Mean PSNR in dB of photos (N, H, W, 3) uint8 after encode and decode."""
+    target = to_unit_range(pixels).to(autoencoder.device)
     decoded = autoencoder.decode(autoencoder.encode(target).latent_dist.mode()).sample.float().clamp(-1, 1)
     error = ((decoded - target) / 2).square().flatten(1).mean(1)
     return (-10 * error.log10()).mean().item()

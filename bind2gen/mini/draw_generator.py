@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditio
 from torch import nn
 
 from ..hosts.pictures.feature_autoencoder import FeatureAutoencoder
-from .draw_conditions import blend_with_concept, class_labels, concept_means, embedding_noise_schedule, fit_normalizer
+from .draw_conditions import blend_with_concept, class_labels, embedding_noise_schedule, fit_normalizer, mean_by_concept
 from .draw_decoder import to_pixels
 from .draw_pack import Pack
 
@@ -76,10 +76,10 @@ class Conditions(nn.Module):
 
     def __init__(self, pack: Pack) -> None:
         super().__init__()
-        own, size = ~pack.held_out, math.sqrt(pack.embeds.shape[1])
+        size = math.sqrt(pack.embeds.shape[1])
         embeds = size * F.normalize(pack.embeds, dim=1)
-        means = concept_means(embeds[torch.from_numpy(own)], pack.names[own], pack.typical[own])
-        self.normalizer = fit_normalizer(embeds[torch.from_numpy(own)])
+        means = mean_by_concept(embeds[torch.from_numpy(pack.typical)], pack.names[pack.typical])  # what sounds become
+        self.normalizer = fit_normalizer(embeds[torch.from_numpy(~pack.held_out)])
         self.register_buffer("embeds", embeds)
         self.register_buffer("means", size * F.normalize(torch.stack([means[kind] for kind in pack.kinds]), dim=1))
         self.register_buffer("kind", torch.from_numpy(pack.kind))
@@ -88,8 +88,7 @@ class Conditions(nn.Module):
     def drawn(self, chosen: torch.Tensor) -> torch.Tensor:
         """(B, 2D) for training on the photos of these numbers (B,): some noised, near a mean, or empty."""
         count, at = len(chosen), chosen.device
-        share = torch.full((count,), BLENDED_SHARE, device=at)
-        embeds = blend_with_concept(self.embeds[chosen], self.means[self.kind[chosen]], share)
+        embeds = blend_with_concept(self.embeds[chosen], self.means[self.kind[chosen]], BLENDED_SHARE)
         level = torch.randint(0, MAX_NOISE_LEVEL, (count,), device=at)
         labels = self.of(embeds, level * (torch.rand(count, device=at) < NOISED_SHARE))
         return labels * (torch.rand(count, 1, device=at) >= CONDITION_DROP)

@@ -87,9 +87,7 @@ class Judged:
         return [(small[mask], features[torch.from_numpy(mask)]) for mask in own]
 
 
-def run_judge(
-    texts: object, folder: Path, config: object = None, *, pack: Path, steps: int | None = None, columns: int = 8
-) -> None:
+def run_judge(texts: object, folder: Path, *, pack: Path, steps: int | None = None, columns: int = 8) -> None:
     """Judge what stage ``draw`` left beside ``folder``, on the GPU where there is one; write ``figures.json``."""
     parts = folder.parent / "draw" / PARTS
     if not parts.is_dir():

@@ -27,9 +27,8 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from ..files.atomic import written_whole
 from ..hosts.pictures.feature_autoencoder import first_stages
-from ..imagebind.model import ImageBindModel
-from ..imagebind.processor import ImageBindProcessor
 from ..preprocess import image
+from .cuts import cut_out, object_box
 from .data import ImageSet, Sample, held_out, read_members, read_rows
 from .draw_conditions import mean_by_concept
 from .draw_decoder import COMPARED, SEEN_STAGES, STAGES, Features, to_unit_range
@@ -38,7 +37,7 @@ from .photos import webp
 from .see import towers_of
 from .teachers import lite0
 from .texts import Texts, plain
-from .typical import CERTAINTY_SCALE, GRID, Looks, cut_out, object_box, typical_photos
+from .towers import embed
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +46,10 @@ SIZE = 128  # pixels of a side
 SMALL = ("frog", "sheep", "train", "keyboard", "police van", "sea")  # only data/mini has them, at 64 pixels
 KIND_FROM, HEARD_FROM = 40, 10  # photos that make a kind; so many sounds make one of so many photos too
 TYPICAL = 150  # photos of a kind that are drawn most often
+GRID = 4  # features of a picture are compared place by place on a grid of so many cells a side
+NEIGHBOURS = 20  # most similar photos of its kind that make a photo typical
+SAME = 0.995  # cosine of features above which two photos are the same one, saved twice
+CERTAINTY_SCALE = 20.0  # of cosines with the kinds, to make probabilities of them
 WEBP_QUALITY = 85
 BATCH = 32  # pictures at once through the networks
 
@@ -149,34 +152,49 @@ def features_of(network: Features, pixels: np.ndarray) -> torch.Tensor:
     return torch.cat([network(to_unit_range(part))[last].half() for part in tqdm(parts, "features")])
 
 
-def choose_typical(pictures: ImageSet, features: torch.Tensor, embeds: torch.Tensor, kinds: list[str]) -> np.ndarray:
-    """(N,) bool: all of a small kind, of a large one :data:`TYPICAL` that the rule of train/typical.py chooses.
+def choose_typical(names: np.ndarray, features: torch.Tensor, embeds: torch.Tensor, kinds: list[str]) -> np.ndarray:
+    """(N,) bool: all photos of a small kind, of a large one :data:`TYPICAL` that resemble others of it most.
+
+    A small generator that learns from few photos learns what these share, and a last training on few, well-chosen
+    pictures makes far better ones than more of everything (Emu, arXiv 2309.15807); here a rule chooses, not a person:
+    of the half that is most surely of its kind, those that are most like their nearest neighbours in it.
 
     Args:
+        names: (N,) kinds.
         features: (N, C, H, W).
         embeds: (N, D) unit norm. Certainty is nearness to the mean of a photo's kind.
     """
-    names = pictures.concepts()
-    counts = Counter(names.tolist())
-    large = tuple(kind for kind in kinds if counts[kind] > TYPICAL)
-    sides = []
-    for side in (features, features.flip(3)):
-        cells = F.normalize(F.adaptive_avg_pool2d(side.float(), GRID), dim=1)
-        sides.append(cells.flatten(1) / GRID)
+    ours, mirrored = (_by_place(side) for side in (features, features.flip(3)))
     means = mean_by_concept(embeds, names)
     cosines = embeds @ F.normalize(torch.stack([means[kind] for kind in kinds]), dim=1).T
     own = torch.from_numpy(names[:, None] == np.array(kinds))
-    looks = Looks(*sides, ((CERTAINTY_SCALE * cosines).softmax(1) * own).sum(1))
-    return ~np.isin(names, large) | typical_photos(pictures, looks, large, TYPICAL)
+    certainty = ((CERTAINTY_SCALE * cosines).softmax(1) * own).sum(1)
+    chosen = np.zeros(len(names), bool)
+    for kind in kinds:
+        there = np.flatnonzero(names == kind)
+        if len(there) > TYPICAL:
+            sure = certainty[there]
+            there = there[(sure >= sure.median()).numpy()]
+            likeness = torch.maximum(ours[there] @ ours[there].T, ours[there] @ mirrored[there].T)
+            likeness[likeness > SAME] = 0  # itself, or the same photo saved twice
+            density = likeness.topk(min(NEIGHBOURS, len(there))).values.mean(1)
+            there = there[density.argsort(descending=True).numpy()[:TYPICAL]]
+        chosen[there] = True
+    return chosen
 
 
-def write_pack(path: Path, pictures: ImageSet, network: nn.Module, embed: Embed) -> None:
+def _by_place(features: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) -> (N, F) unit norm, to be compared place by place on a grid."""
+    return F.normalize(F.adaptive_avg_pool2d(features.float(), GRID), dim=1).flatten(1) / GRID
+
+
+def write_pack(path: Path, pictures: ImageSet, network: nn.Module, embed_pictures: Embed) -> None:
     """Everything that the stage needs, to ``path``.
 
     Args:
         pictures: see :func:`load_pictures`.
         network: EfficientNet-Lite0 as the teachers have it.
-        embed: pictures -> (n, D) image embeddings, unit norm.
+        embed_pictures: pictures -> (N, D) image embeddings, unit norm.
     """
     names = pictures.concepts()
     kinds, numbers = np.unique(names, return_inverse=True)
@@ -184,14 +202,10 @@ def write_pack(path: Path, pictures: ImageSet, network: nn.Module, embed: Embed)
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
     state = first_stages(network, SEEN_STAGES).half().state_dict()
     features = features_of(Features(state), pixels)
-    parts = range(0, len(pixels), BATCH)
-    shown = ([Image.fromarray(picture) for picture in pixels[start : start + BATCH]] for start in parts)
-    embeds = torch.cat([embed(part).float() for part in tqdm(shown, desc="embeddings", total=len(parts))])
+    embeds = embed_pictures([Image.fromarray(picture) for picture in pixels])
     kept = held_out(pictures)
-    trained = ImageSet(pixels[~kept], [s for s, out in zip(pictures.samples, kept, strict=True) if not out])
-    typical = np.zeros(len(pixels), bool)
-    own = torch.from_numpy(~kept)
-    typical[~kept] = choose_typical(trained, features[own], embeds[own], kinds.tolist())
+    typical, own = np.zeros(len(pixels), bool), torch.from_numpy(~kept)
+    typical[~kept] = choose_typical(names[~kept], features[own], embeds[own], kinds.tolist())
     seen = features[own].float()
     tensors = {
         **joined(files, "photos"),
@@ -210,12 +224,8 @@ def write_pack(path: Path, pictures: ImageSet, network: nn.Module, embed: Embed)
     logger.info("%s: %d photos of %d kinds, %.1f MiB", path, len(pixels), len(kinds), size)
 
 
-def run_pack(texts: Texts, folder: Path, config: object = None) -> None:
+def run_pack(texts: Texts, folder: Path) -> None:
     """Write ``folder/pack.safetensors``, with the embeddings of the model that stage ``see`` left beside ``folder``."""
-    embed = partial(_embed, *towers_of(folder.parent / "see", ["image"]))
-    write_pack(folder / FILE, load_pictures(texts.data), lite0(texts.teachers), embed)
-
-
-@torch.inference_mode()
-def _embed(model: ImageBindModel, processor: ImageBindProcessor, pictures: list[Image.Image]) -> torch.Tensor:
-    return model.encode("image", processor(images=pictures)["pixel_values"])
+    model, processor = towers_of(folder.parent / "see", ["image"])
+    seen = partial(embed, model, processor, "image", quiet=False)
+    write_pack(folder / FILE, load_pictures(texts.data), lite0(texts.teachers), seen)

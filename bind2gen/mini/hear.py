@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +18,20 @@ from safetensors.torch import load_file, save_file
 from ..imagebind.config import ImageBindConfig
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
-from ..preprocess import text
+from ..space.text_towers import EncoderText
+from ..space.vocabulary import embed_names
 from ..train.loop import LoopConfig
+from .evaluate.labels import nearest_name
+from .evaluate.verdicts import nearest_item
 from .figures import keep
 from .hear_lessons import Lessons, audio_tower, train_tower
 from .heard import Heard, audio_settings, through
 from .pictures import Pictures, pictures_of
-from .read import text_settings
 from .recipe import EMBED_DIM, JUDGED, TEMPLATES
 from .see import MODEL, towers_of
 from .sounds import load_sounds
 from .teachers import audioset_names, yamnet
 from .texts import Texts, plain
-from .towers import embed_names, rank_one
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +69,11 @@ class Hearing:
         self.pictures: Pictures = pictures_of(texts, folder.parent / "see", self.model)
         self.heard, self.teacher = Heard(load_sounds(texts.data)), yamnet(texts.teachers)
         self.sounds = self.heard.sounds
-        words = partial(
-            embed_names, self.model, partial(text.transform, settings=text_settings(folder.parent / "read"))
-        )
         kinds = audioset_names(texts.teachers)
         meant = [[name for name in map(plain, kind.split(",")) if name] for kind in kinds]  # "Dishes, pots, and pans"
         every = sorted({*self.sounds.labels, *self.sounds.concepts, *JUDGED, *sum(meant, [])} - {""})
-        with torch.no_grad():
-            self.vectors = dict(zip(every, words(every, templates=TEMPLATES), strict=True))
+        vectors = embed_names(every, EncoderText(self.model, self.processor), templates=TEMPLATES)
+        self.vectors = dict(zip(every, vectors, strict=True))
         audioset = torch.stack([F.normalize(self.words(names).mean(0), dim=-1) for names in meant])
         self.audioset = audioset - audioset.mean(0)
         self.vague = torch.tensor([kind in VAGUE for kind in kinds])
@@ -144,37 +141,35 @@ class Hearing:
 
     def judge(self, plain: torch.Tensor, telephone: torch.Tensor) -> dict[str, float]:
         """Of embeddings of all clips, (M, D), and of those through a telephone."""
-        sounds, names = self.sounds, np.array(JUDGED)
-        embeds = self._by_sound(plain, self.heard.sound_of)
-        scores = embeds @ self.words(JUDGED).T
-        right = names[scores.argmax(1)] == sounds.concepts
+        sounds, embeds = self.sounds, self._by_sound(plain, self.heard.sound_of)
+        through = self._by_sound(telephone, self.heard.telephone_of)
         ours = sounds.held_out & np.isin(sounds.concepts, JUDGED)
-        figures = self._shares("concepts", right, ours & ~sounds.many) | self._shares("many", right, ours & sounds.many)
-        through = self._by_sound(telephone, self.heard.telephone_of) @ self.words(JUDGED).T
-        right = names[through.argmax(1)] == sounds.concepts
-        figures |= self._shares("telephone", right, np.isin(np.arange(len(sounds)), self.heard.telephone_of))
+        again = np.isin(np.arange(len(sounds)), self.heard.telephone_of)
         labelled = np.isin(sounds.labels, sounds.judged_labels) & sounds.many
-        right = np.array(sounds.judged_labels)[(embeds @ self.words(sounds.judged_labels).T).argmax(1)] == sounds.labels
         known, left_out = labelled & sounds.held_out & ~sounds.left_out, labelled & sounds.left_out
-        figures |= {"labels": known.sum(), "labels_first": right[known].mean()}
-        figures |= {"left_out": left_out.sum(), "left_out_first": right[left_out].mean()}
-        best = scores.max(1).values.numpy()
+        figures = {}
+        for name, rows, wanted, names, which in (
+            ("concepts", embeds, sounds.concepts, JUDGED, ours & ~sounds.many),
+            ("many", embeds, sounds.concepts, JUDGED, ours & sounds.many),
+            ("telephone", through, sounds.concepts, JUDGED, again),
+            ("labels", embeds, sounds.labels, sounds.judged_labels, known),
+            ("left_out", embeds, sounds.labels, sounds.judged_labels, left_out),
+        ):
+            figures |= nearest_name(rows, self.vectors, wanted, names, which).figures(name)
+        best = (embeds @ self.words(JUDGED).T).max(1).values.numpy()
         figures |= {"none": left_out.sum(), "none_refused": (best[left_out] < np.quantile(best[ours], LOST)).mean()}
         gallery = self.pictures.gallery()
         shown = self.pictures.concepts[gallery]
         asked = ours & np.isin(sounds.concepts, shown)
-        first = rank_one(embeds[asked], self.pictures.embeds[gallery], sounds.concepts[asked], shown)
-        return figures | {"photos": len(gallery), "photo_asked": asked.sum(), "photo_first": first}
+        found = nearest_item(
+            embeds[torch.from_numpy(asked)], self.pictures.embeds[gallery], sounds.concepts[asked], shown, JUDGED
+        )
+        return figures | {"photos": len(gallery), "photo_asked": asked.sum(), "photo_first": found.accuracy()}
 
     def _by_sound(self, embeds: torch.Tensor, sound_of: np.ndarray) -> torch.Tensor:
         """(M, D) of clips -> (N, D) of sounds; zeros where there is no clip."""
         summed = torch.zeros(len(self.sounds), embeds.shape[1]).index_add_(0, torch.from_numpy(sound_of), embeds)
         return F.normalize(summed, dim=-1)
-
-    def _shares(self, name: str, right: np.ndarray, which: np.ndarray) -> dict[str, float]:
-        concepts = self.sounds.concepts
-        by_class = [right[which & (concepts == c)].mean() for c in JUDGED if (which & (concepts == c)).any()]
-        return {name: which.sum(), f"{name}_first": right[which].mean(), f"{name}_mean_class": np.mean(by_class)}
 
 
 def _places(names: np.ndarray, among: list[str]) -> torch.Tensor:

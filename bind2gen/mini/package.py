@@ -32,20 +32,19 @@ from ..space.adapter import EmbeddingAdapter
 from ..space.arithmetic import gap_shift
 from ..space.text_towers import EncoderText
 from ..space.vocabulary import embed_names
-from ..train.fit_adapter import fit_linear_map
 from ..train.loop import weights_of
+from ..train.maps.linear import fit_linear_map
 from . import draw, draw_pack
 from .data import read_rows, recording
 from .draw_conditions import embedding_noise_schedule, mean_by_concept
 from .draw_generator import GUIDANCE, TEXT_WIDTH, Conditions, sampler
 from .heard import Heard, through
-from .pairings import embed_altered
 from .photos import load_photos
 from .pictures import pictures_of
 from .raycast import POSTURES
-from .recipe import EMBED_DIM, TEMPLATES, TOWERS, depth_settings, imu_settings, thermal_settings
+from .recipe import EMBED_DIM, SETTINGS, TEMPLATES, TOWERS
 from .see import towers_of
-from .sensed import source
+from .sensed import embed_altered, source
 from .sounds import load_sounds
 from .teachers import LITE0_MEAN, LITE0_STD
 from .texts import Texts
@@ -53,7 +52,6 @@ from .thresholds import examples, measure
 
 logger = logging.getLogger(__name__)
 
-SENSES = {"thermal": thermal_settings, "depth": depth_settings, "imu": imu_settings}
 ALTERED_COPIES = 3  # of each infrared picture, depth map or movement
 PICTURED_AS = {name: "person" for name in POSTURES}  # what a picture of a movement shows
 RESIDUAL = 0.7  # share of what is heard beside the kind that is drawn: with more, kinds are mistaken
@@ -65,24 +63,19 @@ def trained_encoder(out: Path) -> tuple[ImageBindModel, ImageBindProcessor]:
     Raises:
         InputError: a stage has not been trained yet.
     """
-    found = {stage: towers_of(out / stage) for stage in ("see", "hear")}
-    parts, settings = ({stage: pair[k] for stage, pair in found.items()} for k in (0, 1))
-    from_stage = {"vision": "see", "text": "see", "audio": "hear"}
-    towers = {name: parts[stage].config.tower(name) for name, stage in from_stage.items()}
-    model = ImageBindModel(ImageBindConfig(EMBED_DIM, towers | {name: TOWERS[name] for name in SENSES}))
-    for name, tower in model.towers.items():
-        if name in SENSES:
-            state = {key.removeprefix(f"towers.{name}."): part for key, part in weights_of(out / name).items()}
-        else:
-            state = parts[from_stage[name]].towers[name].state_dict()
-        tower.load_state_dict(state)
+    heard, settings = towers_of(out / "hear")  # image, text and audio
+    model = ImageBindModel(ImageBindConfig(EMBED_DIM, heard.config.towers | {name: TOWERS[name] for name in SETTINGS}))
+    state = heard.state_dict()
+    for name in SETTINGS:
+        state |= weights_of(out / name)
+    model.load_state_dict(state)
     processor = ImageBindProcessor.for_config(
         model.config,
-        text=settings["see"].text,
-        image=settings["see"].image,
-        audio=settings["hear"].audio,
+        text=settings.text,
+        image=settings.image,
+        audio=settings.audio,
         video={"mean": (LITE0_MEAN,) * 3, "std": (LITE0_STD,) * 3},
-        **{name: made() for name, made in SENSES.items()},
+        **SETTINGS,
     )
     processor.check(model.config)
     return model.eval(), processor
@@ -262,7 +255,7 @@ def run_package(texts: Texts, folder: Path, host: Path, to: Path) -> None:
         raise InputError(f"{texts.data}: wanted photos of each concept, have none of {sorted(missing)}")
     drawn = dict(zip(pack.kinds, F.normalize(Conditions(pack).means, dim=1), strict=True))
     items = {"audio": heard_items(model, texts)}
-    items |= {name: sensed_items(model, texts.data / "mini", name) for name in SENSES}
+    items |= {name: sensed_items(model, texts.data / "mini", name) for name in SETTINGS}
     adapter, ridges = fit_adapter(EncoderText(model, processor), items, of_concepts, drawn)
     own = {"imagebind": model, "processor": processor, "adapter": adapter}
     save_half(ImageBindUnCLIPPipeline(**parts, **own, guidance_scale=GUIDANCE, guidance_rescale=0.0), to)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..preprocess import image
-from .data import Sample, held_out, read_members, read_rows
+from .data import Sample, held_out, read_files
 from .evaluate.labels import LabelledPhotos
 from .raycast import figures
 
@@ -40,9 +40,9 @@ class Photos(LabelledPhotos):
 
 def load_photos(data: Path) -> Photos:
     """All of ``data/photos``, of ``data/mini`` some of each label that has no larger photos, and synthetic figures."""
-    large = _read(data / "photos", "photos")
-    small = [(s, b) for s, b in _read(data / "mini", "images") if s.row["source"] in SMALL_SOURCES]
-    crops = [(s, b) for s, b in _read(data / "mini", "crops") if s.row["modality"] == "image"]
+    large = read_files(data / "photos", "photos")
+    small = [(s, b) for s, b in read_files(data / "mini", "images") if s.row["source"] in SMALL_SOURCES]
+    crops = [(s, b) for s, b in read_files(data / "mini", "crops") if s.row["modality"] == "image"]
     kept = large + _some(small) + _some(crops) + _figures()
     samples, files = (list(part) for part in zip(*kept, strict=True))
     return Photos(files, samples, np.arange(len(kept)) < len(large))
@@ -59,11 +59,6 @@ def webp(pixels: np.ndarray, quality: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "webp", quality=quality)
     return file.getvalue()
-
-
-def _read(folder: Path, name: str) -> list[tuple[Sample, bytes]]:
-    members = read_members(folder / f"{name}.tar")
-    return [(sample, members[sample.path]) for sample in read_rows(folder / f"{name}.csv")]
 
 
 def _some(pairs: list[tuple[Sample, bytes]]) -> list[tuple[Sample, bytes]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from ..files.atomic import written_whole
@@ -17,12 +19,11 @@ from ..preprocess import text
 from ..preprocess.words import FIRST, split_words
 from ..train.contrastive import info_nce
 from ..train.loop import LoopConfig, train, weights_of
-from .e5 import E5
 from .evaluate.verdicts import auroc
 from .figures import keep, mean_cosine
 from .recipe import CONTEXT, EMBED_DIM, TEMPLATES
-from .space import Space
 from .starts import begin_as_mean
+from .teachers import E5
 from .texts import Texts, captions, is_held_out
 
 SPECIAL_IDS = FIRST + 2  # nothing, unknown, end
@@ -48,6 +49,40 @@ def text_tower(words: int) -> TowerConfig:
         EMBED_DIM, 2, 4, "tokens", (CONTEXT,), vocab_size=words + SPECIAL_IDS, stem_norm=False, bias_kv=False,
         causal=True, logit_scale=1 / 0.07, learned_logit_scale=True,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Space:
+    """The joint space: e5's main directions around the mean of ImageNet's names, and one more for "nothing said".
+
+    Attributes:
+        mean: (384,) of e5's vectors.
+        basis: (384, D - 1) orthonormal columns.
+    """
+
+    mean: torch.Tensor
+    basis: torch.Tensor
+
+    @classmethod
+    def fitted(cls, around: torch.Tensor, vectors: torch.Tensor, width: int = EMBED_DIM) -> Space:
+        mean = around.mean(0)
+        centred = F.normalize(vectors - mean, dim=-1)
+        _, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
+        return cls(mean, directions.flip(1)[:, : width - 1].contiguous())
+
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(N, 384) of e5 -> (N, D) unit norm."""
+        return F.pad(F.normalize((vectors - self.mean) @ self.basis, dim=-1), (0, 1))
+
+    def kept(self, vectors: torch.Tensor) -> float:
+        """Mean cosine between the centred vectors and what of them the space holds."""
+        centred = F.normalize(vectors - self.mean, dim=-1)
+        return (centred @ self.basis).norm(dim=-1).mean().item()
+
+    @property
+    def nothing(self) -> torch.Tensor:
+        """(D,) what "" and unknown words mean."""
+        return F.one_hot(torch.tensor(self.basis.shape[1]), self.basis.shape[1] + 1).float()
 
 
 class Reading:

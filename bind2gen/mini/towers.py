@@ -1,15 +1,21 @@
-"""What training the bundled model's towers shares: how often things are drawn, names as embeddings, ranks."""
+"""What training the bundled model's towers shares: how often things are drawn, raw inputs as embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
+from ..errors import Bind2GenWarning
+from ..imagebind.embedding import encode_inputs
 from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
 
-Tokenize = Callable[[list[str]], torch.Tensor]
+BATCH = 32  # inputs embedded at a time
 
 
 def balanced_weights(concepts: np.ndarray, power: float = 0.5) -> np.ndarray:
@@ -20,15 +26,12 @@ def balanced_weights(concepts: np.ndarray, power: float = 0.5) -> np.ndarray:
     return weights / weights.sum()
 
 
-def embed_names(
-    model: ImageBindModel, tokenize: Tokenize, names: list[str], templates: tuple[str, ...]
+def embed(
+    model: ImageBindModel, processor: ImageBindProcessor, modality: str, items: Sequence[Any], *, quiet: bool = True
 ) -> torch.Tensor:
-    """Class embeddings: the mean over templates of each name's captions, (C, D) unit norm."""
-    ids = torch.stack([tokenize([template.format(name) for template in templates]) for name in names])  # (C, S, T)
-    return model.encode("text", ids)
-
-
-def rank_one(queries: torch.Tensor, gallery: torch.Tensor, wanted: np.ndarray, found: np.ndarray) -> float:
-    """Share of queries (N, D) whose nearest gallery item (M, D) is of the wanted concept."""
-    nearest = (queries @ gallery.T).argmax(1).cpu().numpy()
-    return float((found[nearest] == wanted).mean())
+    """Raw inputs as the processor takes them -> (N, D) float32 unit norm on the CPU."""
+    parts = [list(items[start : start + BATCH]) for start in range(0, len(items), BATCH)]
+    bar = tqdm(parts, desc=f"{modality} embeddings", disable=quiet or None, leave=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Bind2GenWarning)  # many stretches of motion are shorter than a window
+        return torch.cat([encode_inputs(model, processor, modality, part).float().cpu() for part in bar])

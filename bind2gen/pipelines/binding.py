@@ -38,12 +38,13 @@ def bind(
     Nothing of the pipeline is changed but during a call.
 
     Args:
-        pipe: a Stable unCLIP, or a Stable Diffusion 1.5 or SDXL with an IP-Adapter.
+        pipe: of one of the kinds in :data:`bind2gen.hosts.pictures.contract.HOSTS`.
         imagebind: a loaded model, its folder or hub id, or the official ``imagebind_huge.pth``, which is then loaded to
             where the pipeline is.
         processor: default is the one saved with ``imagebind``, for released weights the known one.
         adapter: or the folder that ``bind2gen fit-gap`` wrote; default is the one in ``adapter`` beside ``imagebind``,
-            else one that blends without a shift over the modality gap, with a warning.
+            else one that blends without a shift over the modality gap, with a warning. A pipeline whose embeddings are
+            of another space than the encoder's needs one with a map, of ``bind2gen fit-map``.
         modalities: load only these towers, where ``imagebind`` is a path; default is all.
         dtype: of what is loaded here; default is the pipeline's.
 
@@ -54,16 +55,19 @@ def bind(
     if isinstance(pipe, ImageBindConditioning):
         raise HostError(f"{type(pipe).__name__}: wanted a diffusers pipeline, this one has ImageBind in front already")
     slot, source, name = host_of(pipe)[1], imagebind, getattr(pipe, "name_or_path", "") or type(pipe).__name__
-    if not isinstance(imagebind, ImageBindModel):
-        check_width(name, load_config(imagebind).embed_dim, slot)  # refused before gigabytes are read
-        processor = processor or load_processor(imagebind)
-        imagebind = load_imagebind(imagebind, modalities=modalities, dtype=dtype or pipe.dtype).to(pipe.device)
-    check_width(name, imagebind.config.embed_dim, slot)
-    processor = processor or load_processor(imagebind)
-    processor.check(imagebind.config)
     if isinstance(adapter, str | os.PathLike):
         adapter = load_adapter(adapter)
+    loaded = isinstance(imagebind, ImageBindModel)
+    config = imagebind.config if loaded else load_config(imagebind)
+    check_width(name, config.embed_dim if adapter is None else adapter.width, slot)  # before gigabytes are read
+    if not loaded:
+        processor = processor or load_processor(imagebind)
+        imagebind = load_imagebind(imagebind, modalities=modalities, dtype=dtype or pipe.dtype).to(pipe.device)
+    processor = processor or load_processor(imagebind)
+    processor.check(imagebind.config)
     adapter = adapter or fitting_adapter(imagebind, None, source)
+    if (space := adapter.config.target_space) and slot.space and space != slot.space:
+        raise HostError(f"adapter: its map leads to {space}, embeddings of {slot.name} are of {slot.space}")
     adapter.claim(imagebind)
     return BoundPipeline(pipe, imagebind, processor, adapter)
 
@@ -94,7 +98,8 @@ class BoundPipeline(ImageBindConditioning):
 
     @property
     def defaults(self) -> dict[str, Any]:
-        return call_defaults(self.pipe)
+        found = call_defaults(self.pipe)
+        return found | {name: found[own] for name, own in self.host.names.items()}
 
     @property
     def _execution_device(self) -> torch.device:
@@ -118,6 +123,8 @@ class BoundPipeline(ImageBindConditioning):
         together: bool = False,
         negative: Mapping[str, Any] | torch.Tensor | None = None,
         host: Mapping[str, Any] | None = None,
+        best_of: int = 1,
+        return_roundtrip: bool = False,
         **arguments: Any,
     ) -> Any:
         """Draw what is heard, seen or said.
@@ -132,6 +139,7 @@ class BoundPipeline(ImageBindConditioning):
             negative: inputs by modality, or (1 or B, D): what the pictures are guided away from.
             host: arguments of the pipeline that have a modality's name, such as the picture that img2img begins with:
                 ``host={"image": picture}``.
+            best_of, return_roundtrip: as of :class:`bind2gen.ImageBindUnCLIPPipeline`; the output gets a ``roundtrip``.
             arguments: of the pipeline (``prompt``, one or one a picture, ``generator``, ``num_inference_steps`` ...)
                 and of its host, as of its ``conditioned`` (IP-Adapter's ``scale``, ``start``, ``end``, ``masks``).
 
@@ -145,11 +153,11 @@ class BoundPipeline(ImageBindConditioning):
         raw = dict(audio=audio, image=image, text=text, video=video, depth=depth, thermal=thermal, imu=imu)
         given = {name: value for name, value in raw.items() if value is not None}
         check_inputs(given, image_embeds, weights, arguments.get("prompt"))
-        own, options, known = dict(host or {}), self._options(), self.defaults
-        chosen = {name: arguments.pop(name) for name in options & arguments.keys()}
+        own, options, known, kind = dict(host or {}), self._options(), self.defaults, type(self.pipe).__name__
         arguments = arguments | own
+        chosen = {name: arguments.pop(name) for name in options & arguments.keys()}
         if unknown := sorted(arguments.keys() - known.keys()):
-            words = f"{', '.join(unknown)}: {type(self.pipe).__name__} takes no such argument"
+            words = f"{', '.join(unknown)}: {kind} takes no such argument"
             raise InputError(f"{words}; of its slot's own there are {', '.join(sorted(options)) or 'none'}")
 
         rows = self.condition(self.embed(**given, sampling_rate=sampling_rate), weights) if given else None
@@ -164,20 +172,43 @@ class BoundPipeline(ImageBindConditioning):
             always = name == "prompt" and arguments.get("prompt_embeds") is None  # a batch is counted by its prompts
             if name in known and (always or arguments.get(name) is not None):
                 arguments[name] = prompts_for(arguments.get(name), len(rows), name)
-        guidance = arguments.get("guidance_scale", known.get("guidance_scale"))
-        num = arguments.get("num_images_per_prompt", 1)
-        call = {"num": num, "guided": guidance is not None and guidance > 1, "negative": negative}
-        with one_at_a_time(self.pipe.scheduler), self.host.conditioned(self.pipe, rows, **call, **chosen) as wanted:
+        arguments = {self.host.names.get(name, name): value for name, value in arguments.items()}
+        scale, counted = (self.host.names.get(n, n) for n in (self.host.guidance, "num_images_per_prompt"))
+        guidance, num = arguments.get(scale, known.get(scale)), arguments.get(counted, 1)
+        guided = guidance is not None and guidance > 1
+        if guided and negative is None and self.slot.negative == "vector":
+            negative = self._negative()
+        looks = return_roundtrip or best_of > 1
+        if looks and (self.slot.media == "video" or arguments.get("output_type", "pil") != "pil"):
+            raise InputError("best_of and return_roundtrip: they look at pictures; leave output_type as it is")
+        if best_of > 1:
+            if counted not in known:
+                raise InputError(f"best_of: {kind} draws one picture at a time")
+            arguments[counted] = num = num * best_of
+        call, turn = {"num": num, "guided": guided, "negative": negative}, getattr(self.pipe, self.host.scheduler)
+        with one_at_a_time(turn), self.host.conditioned(self.pipe, rows, **call, **chosen) as wanted:
             if lost := [name for name in MODALITIES if name in known and name not in wanted.keys() | own.keys()]:
-                name = type(self.pipe).__name__
-                raise InputError(f"{lost[0]}: {name} begins with one of its own: host={{'{lost[0]}': ...}}")
-            return self.pipe(**_merged(arguments, wanted))
+                raise InputError(f"{lost[0]}: {kind} begins with one of its own: host={{'{lost[0]}': ...}}")
+            if taken := sorted(own.keys() & wanted.keys() - options):
+                raise InputError(f"{taken[0]}: {kind} takes the embedding in its place")
+            output = self.pipe(**_merged(arguments, wanted))
+        if looks:
+            whole = rows.mean(1) if rows.ndim == 3 else rows
+            kept, output.roundtrip = self.nearest(output.images, whole, best_of)
+            output.images = [output.images[i] for i in kept]
+        return output
 
     def _options(self) -> set[str]:
         """What this host's ``conditioned`` takes beside what all do."""
         return set(inspect.signature(self.host.conditioned).parameters) - set(
             inspect.signature(Host.conditioned).parameters
         )
+
+    def _negative(self) -> torch.Tensor:
+        if self.adapter.negative is None:
+            words = f"{self.slot.name}: wanted a vector to be guided away from, the adapter has none"
+            raise HostError(f"{words}; bind2gen fit-map writes one with it, or take guidance_scale=1")
+        return self.adapter.negative[None]
 
     def _several(self, image_embeds: Any, rescale: bool) -> torch.Tensor:
         if not isinstance(image_embeds, torch.Tensor) or image_embeds.ndim != 3:

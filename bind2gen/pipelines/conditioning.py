@@ -95,7 +95,7 @@ class ImageBindConditioning(ABC):
         return (places + best_of * torch.arange(len(places)).to(places)).tolist(), cosines
 
     def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:
-        wanted, is_tensor = self.adapter.config.embed_dim, isinstance(image_embeds, torch.Tensor)
+        wanted, is_tensor = self.adapter.width, isinstance(image_embeds, torch.Tensor)
         if not is_tensor or image_embeds.ndim != 2 or image_embeds.shape[1] != wanted or not len(image_embeds):
             came = tuple(image_embeds.shape) if is_tensor else type(image_embeds).__name__
             raise ShapeError(f"image_embeds: wanted a tensor (B, {wanted}), got {came}")

@@ -79,7 +79,7 @@ def prompted_by_map(
     """A detector whose class vectors a learned map makes of embeddings.
 
     Args:
-        class_map: folder that ``bind2gen fit-adapter`` wrote.
+        class_map: folder that ``bind2gen fit-class-map`` wrote.
     """
     learned = ClassMap.from_pretrained(class_map)
     return ImageBindDetectionPipeline(detector, ClassPrompter(encoder, processor, route="map", class_map=learned))

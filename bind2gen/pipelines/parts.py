@@ -66,8 +66,9 @@ def fitting_adapter(
         return own
     place = source.name_or_path if isinstance(source, ImageBindModel) else source
     found = saved_adapter(place) if str(place) else None
-    # One with anchors is another host's.
-    if found is None or found.config.num_anchors or (found.config.encoder and not found.fits(encoder)):
+    # One with anchors or a last map is another host's.
+    others = found is not None and (found.config.num_anchors or found.config.target_dim)
+    if found is None or others or (found.config.encoder and not found.fits(encoder)):
         found = EmbeddingAdapter(encoder.config.embed_dim)
     # Guidance is that of a host that it was saved with; the length is of the encoder's own image vectors, and counts
     # where the host has not said its own.

@@ -105,7 +105,7 @@ class ImageBindUnCLIPPipeline(
         self.register_modules(imagebind=imagebind, processor=processor, adapter=adapter)
         processor.check(imagebind.config)
         adapter.claim(imagebind)
-        unclip.check_host(self, adapter.config.embed_dim)
+        unclip.check_host(self, adapter.width)
 
     @classmethod
     def from_host(
@@ -154,7 +154,7 @@ class ImageBindUnCLIPPipeline(
         if processor is None and its_own:
             processor = getattr(host, "processor", None) or load_processor(place)
         adapter = of_host(adapter, own) if adapter is not None else own if its_own else None
-        unclip.check_host(host, (adapter or imagebind).config.embed_dim)
+        unclip.check_host(host, adapter.width if adapter else imagebind.config.embed_dim)
         return cls(
             imagebind,
             processor or load_processor(imagebind),

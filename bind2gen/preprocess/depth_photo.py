@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ..errors import InputError, ShapeError
 from . import image
@@ -19,8 +19,7 @@ from .sources import is_file_source, opened
 # Model types of transformers whose depth is always metres. Depth Anything comes in both kinds, and its config says
 # which; so does DPT, whose config does not.
 METRIC_MODELS = ("zoedepth", "depth_pro", "glpn")
-EXIF_FOLDER, FOCAL_35MM = 0x8769, 0xA405  # tags: the Exif folder, and FocalLengthIn35mmFilm in it
-ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
+ON_ITS_SIDE = (5, 6, 7, 8)  # of EXIF's orientations
 FILM_DIAGONAL = 43.27  # mm, of a 36 x 24 mm frame: that tag compares diagonals
 
 
@@ -107,9 +106,9 @@ def _view_of(photo: Any) -> float | None:
     if not isinstance(photo, Image.Image):
         return None
     exif = photo.getexif()
-    film = exif.get_ifd(EXIF_FOLDER).get(FOCAL_35MM)
+    film = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
     if not isinstance(film, int | float) or film <= 0:
         return None
     focal = film / FILM_DIAGONAL * math.hypot(*photo.size)  # pixels
-    width = photo.height if exif.get(ORIENTATION) in ON_ITS_SIDE else photo.width
+    width = photo.height if exif.get(ExifTags.Base.Orientation) in ON_ITS_SIDE else photo.width
     return math.degrees(2 * math.atan(width / (2 * focal)))

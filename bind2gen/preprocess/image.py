@@ -185,7 +185,7 @@ def _decoded(image: Image.Image, name: str, settings: ImageSettings) -> Image.Im
 
 def on_white(image: Image.Image) -> Image.Image:
     """RGB, transparency laid on white."""
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")

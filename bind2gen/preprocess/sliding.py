@@ -6,6 +6,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -161,14 +162,8 @@ def cut_windows(blocks: Iterable[torch.Tensor], length: int, hop: int) -> Iterat
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    batch: list[T] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    left = iter(items)
+    return iter(lambda: list(islice(left, size)), [])
 
 
 def _times(batch: list[Piece], rate: float) -> torch.Tensor:

@@ -48,9 +48,10 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         norm: length of the host's raw image embeddings, where it was measured; counts where the host's own image
             normaliser says nothing.
         encoder: by tower a few weights of the encoder that the means are of, see :meth:`claim`.
+        target_dim: width T of the space that a last linear map leads to, for hosts of another one; None is no map.
+        target_space: its name, such as "vit-bigg".
 
-    Means, (D,) each, maps, (D, D) each, and anchors, (D,) each, are buffers measured on training data; see
-    :meth:`from_means`.
+    Means, (D,) each, maps, (D, D) each, anchors, (D,) each, and the last map are buffers measured on training data.
     """
 
     @register_to_config
@@ -69,6 +70,8 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         guidance_rescale: float | None = None,
         norm: float | None = None,
         encoder: dict[str, list[float]] | None = None,
+        target_dim: int | None = None,
+        target_space: str = "",
     ) -> None:
         super().__init__()
         modalities = list(modalities or [])
@@ -87,6 +90,10 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         if num_anchors:  # a file without any is that of an adapter of before they were known
             self.register_buffer("anchor_keys", torch.zeros(num_anchors, embed_dim))
             self.register_buffer("anchors", torch.zeros(num_anchors, embed_dim))
+        if target_dim:
+            self.register_buffer("target_matrix", torch.zeros(embed_dim, target_dim))
+            for name, width in (("source", embed_dim), ("mean", target_dim), ("negative", target_dim)):
+                self.register_buffer(f"target_{name}", torch.zeros(width))  # no negative one is known: all zeros
 
     @classmethod
     def from_means(
@@ -105,7 +112,7 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
 
         Args:
             means: modality name -> (D,) mean of its unit-norm embeddings.
-            maps: modality name -> (D, D) linear map, applied from the right; see ``bind2gen.train.fit_gap``.
+            maps: modality name -> (D, D) linear map, applied from the right; see ``bind2gen.train.maps.gap``.
             anchors: (A, D) image embeddings and (A, D) vectors of the host's slot, of any length: places near which the
                 maps lead, and what is to be drawn of each.
 
@@ -147,10 +154,53 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
             adapter.maps[k] = learned
         return adapter
 
+    def with_map(
+        self,
+        matrix: torch.Tensor,
+        *,
+        source_mean: torch.Tensor,
+        target_mean: torch.Tensor,
+        norm: float,
+        space: str,
+        negative: torch.Tensor | None = None,
+    ) -> EmbeddingAdapter:
+        """This adapter, and behind it ``unit(target mean + (embedding - source mean) @ matrix)``.
+
+        Args:
+            matrix: (D, T), applied from the right; of unit image embeddings less their mean (``bind2gen fit-map``).
+            source_mean, target_mean: (D,) and (T,), those means.
+            norm: mean length of the target's raw embeddings.
+            space: of the target, such as "vit-bigg" or "vit-l".
+            negative: (T,) of the target's own length, what a host that wants a vector is guided away from.
+
+        Raises:
+            ShapeError, NonFiniteError: widths differ; NaN or infinity among the values.
+        """
+        width = matrix.shape[-1]
+        parts = {"target_source": source_mean, "target_matrix": matrix, "target_mean": target_mean}
+        parts["target_negative"] = torch.zeros(width) if negative is None else negative
+        facts = {"target_dim": width, "target_space": space, "norm": float(norm)}
+        made = type(self)(**{key: value for key, value in self.config.items() if not key.startswith("_")} | facts)
+        if wrong := {name: tuple(p.shape) for name, p in parts.items() if p.shape != getattr(made, name).shape}:
+            raise ShapeError(f"adapter: wanted a map of {tuple(made.target_matrix.shape)} and its means, got {wrong}")
+        if not all(bool(part.isfinite().all()) for part in parts.values()):
+            raise NonFiniteError("adapter: wanted a finite map and finite means, found NaN or infinity")
+        made.load_state_dict(self.state_dict() | parts)
+        return made
+
+    @property
+    def width(self) -> int:
+        """Of what comes out: that of the host's slot."""
+        return self.config.target_dim or self.config.embed_dim
+
+    @property
+    def negative(self) -> torch.Tensor | None:
+        """(T,), what a host that wants a vector is guided away from; None is not known."""
+        return self.target_negative if self.config.target_dim and bool(self.target_negative.any()) else None
+
     def fits(self, encoder: ImageBindModel) -> bool:
         """Whether this belongs to ``encoder``: the towers that both know are the same but for rounding."""
-        same = self._same_towers(encoder.fingerprint())
-        return bool(same) and all(same)
+        return bool(same := self._same_towers(encoder.fingerprint())) and all(same)
 
     def claim(self, encoder: ImageBindModel) -> None:
         """Note that this belongs to ``encoder``; a warning where its means are known to be another's.
@@ -185,10 +235,10 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         Args:
             embeds: modality -> (B, D) unit norm.
             weights: modality -> finite number; one that is not named weighs 1, 0 leaves it out, negative subtracts.
-            anchored: by way of the anchors; False for what was understood rather than what is drawn.
+            anchored: by way of the anchors and the last map; False for what was understood rather than what is drawn.
 
         Returns:
-            (B, D) float32 unit norm, around the place where image embeddings lie.
+            (B, T) float32 unit norm, around the place where the host's image embeddings lie; (B, D) without a last map.
 
         Raises:
             ModalityError: a weight for a modality that was not given.
@@ -204,7 +254,11 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         moved = {name: self.shift(name, value.float()) for name, value in embeds.items()}
         if anchored:
             moved = {name: self._anchored(name, value) for name, value in moved.items()}
-        return blend(list(moved.values()), [weights.get(name, 1.0) for name in embeds])
+        mixed = blend(list(moved.values()), [weights.get(name, 1.0) for name in embeds])
+        if not anchored or not self.config.target_dim:
+            return mixed
+        mapped = (mixed - self.target_source.to(mixed)) @ self.target_matrix.to(mixed)
+        return normalize(self.target_mean.to(mixed) + mapped)
 
     def shift(self, modality: str, embeds: torch.Tensor) -> torch.Tensor:
         """Move (B, D) embeddings of one modality towards images; images, and modalities without a mean, stay.

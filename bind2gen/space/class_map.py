@@ -1,6 +1,6 @@
 """The class map: from the encoder's space to a detector's class vectors, for detectors with a space of their own.
 
-It is fitted on the names of things, which both sides can read (:mod:`bind2gen.train.fit_map`), and used for all
+It is fitted on the names of things, which both sides can read (:mod:`bind2gen.train.maps.class_map`), and used for all
 modalities: what differs between them in the encoder's space is, above all, where their embeddings are centred.
 """
 

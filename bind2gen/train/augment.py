@@ -115,10 +115,15 @@ def augment_sounds(
         clip = np.interp(positions, np.arange(samples), clip).astype(np.float32)
         if background is not None and rng.random() < mix_share:
             noise = background[rng.integers(len(background))]
-            power, noise_power = np.square(clip).mean() + 1e-9, np.square(noise).mean() + 1e-9
-            clip = clip + noise * math.sqrt(power / noise_power / 10 ** (rng.uniform(*snr_db) / 10))
+            clip = with_noise(clip, noise, rng.uniform(*snr_db))
         out[i] = clip * rng.choice((-1, 1)) * 10 ** (rng.uniform(-gain_db, gain_db / 3) / 20)
     return out.clip(-1, 1)
+
+
+def with_noise(clip: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """(samples,) with a sound of the same length behind it, softer by ``snr_db``."""
+    power, noise_power = np.square(clip).mean() + 1e-9, np.square(noise).mean() + 1e-9
+    return clip + noise * math.sqrt(power / noise_power / 10 ** (snr_db / 10))
 
 
 def mask_spectrogram(mel: torch.Tensor, rng: np.random.Generator, *, bands: int = 12, frames: int = 60) -> torch.Tensor:

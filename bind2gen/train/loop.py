@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,7 +23,8 @@ from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from ..errors import DependencyError, InputError, NonFiniteError
+from ..errors import InputError, NonFiniteError
+from ..files.atomic import swap_in
 from .curves import plot_curves
 from .processes import averaged, interruptible, share_weights
 
@@ -145,7 +145,7 @@ def train(
             if interrupted and not last:
                 raise KeyboardInterrupt
     if main:
-        _draw_curves(folder)
+        plot_curves(folder)
     return run.result.eval()
 
 
@@ -229,13 +229,6 @@ def averaging(decay: float) -> Callable[..., None]:
     return update
 
 
-def _draw_curves(folder: Path) -> None:
-    try:
-        plot_curves(folder)
-    except DependencyError as error:  # an optional package; the numbers are all in metrics.jsonl
-        logger.info("%s: no picture of the curves (%s)", folder, error)
-
-
 def _checkpoint_blocks(model: torch.nn.Module) -> None:
     """Switch gradient checkpointing on in every part that has it."""
     switched = [part for part in model.modules() if getattr(part, "supports_gradient_checkpointing", False)]
@@ -247,21 +240,13 @@ def _checkpoint_blocks(model: torch.nn.Module) -> None:
 
 def _save(accelerator: Accelerator, folder: Path, step: int) -> None:
     """Write a checkpoint beside the old one, then swap by renaming: a kill at any moment leaves one whole."""
-    fresh, current, old = folder / "checkpoint.new", folder / "checkpoint", folder / "checkpoint.old"
+    fresh = folder / "checkpoint.new"
     accelerator.save_state(str(fresh))
     accelerator.wait_for_everyone()  # each process writes its own random state
     if accelerator.is_main_process:
-        _swap(fresh, current, old, step)
+        (fresh / "step.json").write_text(json.dumps({"step": step}))
+        swap_in(fresh, folder / "checkpoint")
     accelerator.wait_for_everyone()
-
-
-def _swap(fresh: Path, current: Path, old: Path, step: int) -> None:
-    (fresh / "step.json").write_text(json.dumps({"step": step}))
-    if old.exists():
-        shutil.rmtree(old)
-    if current.exists():
-        os.rename(current, old)
-    os.rename(fresh, current)
 
 
 def _newest(folder: Path) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import InputError, did_you_mean
 
 RECIPES = Path(__file__).parent / "recipes"
-MAPS = "map_"  # recipes of that prefix are of closed-form maps: see map_recipe.py
+MAPS = "map_"  # recipes of that prefix are of closed-form maps: see maps/recipe.py
 
 
 def bundled_recipes(*, maps: bool = False) -> list[str]:

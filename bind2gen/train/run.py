@@ -20,9 +20,9 @@ from ..imagebind.processor import ImageBindProcessor
 from ..space.adapter import EmbeddingAdapter
 from .align import train_modality
 from .loop import step_of
-from .open_pairs import open_pairs
 from .pairs import PairSet
 from .recipe import AugmentPart, Recipe
+from .shards import open_pairs
 from .starting import starting_model
 from .stream import Batches, PairDataset, sample_shapes
 

@@ -23,7 +23,7 @@ from ..errors import EmptyInputError, InputError, UnreadableError
 from ..files.atomic import written_whole
 from ..modality import MODALITIES
 from ..preprocess.sources import one_line
-from .pairs import TRAIN_SPLIT, Item, NamedBytes, PairSet, concept_group, front_settings
+from .pairs import CSV_NAME, TRAIN_SPLIT, CsvPairs, Item, NamedBytes, PairSet, concept_group, front_settings
 
 OPEN_SHARDS = 16  # whose tables of contents a process keeps
 PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "ppm", "tif", "tiff"))
@@ -41,7 +41,7 @@ class Member:
     size: int
 
 
-Sample = dict[str, Member]  # by modality, and "concept" and "json"
+Parts = dict[str, Member]  # by modality, and "concept" and "json"
 
 
 def role_of(suffix: str, modality: str) -> str | None:
@@ -64,13 +64,13 @@ def role_of(suffix: str, modality: str) -> str | None:
     return modality if modality != "audio" else None
 
 
-def read_contents(shard: Path, modality: str) -> list[tuple[str, Sample]]:
+def read_contents(shard: Path, modality: str) -> list[tuple[str, Parts]]:
     """Samples of one shard, in order, from its headers alone.
 
     Raises:
         UnreadableError: it is compressed, truncated or no tar.
     """
-    samples: dict[str, Sample] = {}
+    samples: dict[str, Parts] = {}
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
@@ -123,7 +123,7 @@ class ShardPairs(PairSet):
     ) -> None:
         self.shards, self.modality, self.anchor = shards, modality, anchor
         self.split, self.by_concept, self.buffer = split, by_concept, buffer
-        self._contents: OrderedDict[int, list[tuple[str, Sample]]] = OrderedDict()
+        self._contents: OrderedDict[int, list[tuple[str, Parts]]] = OrderedDict()
         counts = self._counts(index)
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         if not len(self):
@@ -176,7 +176,7 @@ class ShardPairs(PairSet):
                 temporary.write_text(json.dumps(counts, indent=1))
         return list(counts.values())
 
-    def _table(self, shard: int) -> list[tuple[str, Sample]]:
+    def _table(self, shard: int) -> list[tuple[str, Parts]]:
         """Samples of one shard that count; the last few shards' are kept."""
         if shard not in self._contents:
             path = self.shards[shard]
@@ -187,13 +187,13 @@ class ShardPairs(PairSet):
         self._contents.move_to_end(shard)
         return self._contents[shard]
 
-    def _counts_in(self, path: Path, sample: Sample) -> bool:
+    def _counts_in(self, path: Path, sample: Parts) -> bool:
         notes = self._notes(path, sample) if "json" in sample else {}
         captioned = self.anchor == "text" and notes.get("text")
         complete = self.modality in sample and (self.anchor in sample or captioned)
         return bool(complete) and (notes.get("split") or TRAIN_SPLIT) == self.split
 
-    def _notes(self, path: Path, sample: Sample) -> dict:
+    def _notes(self, path: Path, sample: Parts) -> dict:
         """What a sample's ``.json``, ``.txt`` and ``.cls`` say."""
         notes = {}
         if "json" in sample:
@@ -217,3 +217,22 @@ class ShardPairs(PairSet):
         if len(content) != member.size:
             raise UnreadableError(f"{name}: the shard ends within this file")
         return NamedBytes(content, name)
+
+
+def open_pairs(
+    data: Path, modality: str, anchor: str, *, split: str, by_concept: bool, buffer: int, index: Path | None = None
+) -> PairSet:
+    """The pairs of a folder: ``pairs.csv`` if it has one, else its ``*.tar`` shards. A csv's own path is taken too.
+
+    Raises:
+        InputError: the folder has neither; or what is there cannot be used.
+    """
+    if data.is_file():
+        return CsvPairs(data, modality, anchor, split=split, by_concept=by_concept)
+    if (data / CSV_NAME).is_file():
+        return CsvPairs(data / CSV_NAME, modality, anchor, split=split, by_concept=by_concept)
+    if shards := sorted(data.glob("*.tar")):
+        return ShardPairs(shards, modality, anchor, split=split, by_concept=by_concept, buffer=buffer, index=index)
+    raise UnreadableError(
+        f"{data}: wanted a folder with {CSV_NAME} (columns {anchor} and {modality}) or with *.tar shards, found neither"
+    )

@@ -36,7 +36,7 @@ NAMED_AT_MOST = 5  # samples listed in an error
 
 
 @dataclass(frozen=True)
-class Sample:
+class Decoded:
     """One decoded pair, (1, *sample) each (None: nothing could be read); what was skipped, what was warned of."""
 
     input: torch.Tensor | None
@@ -79,7 +79,7 @@ class PairDataset(Dataset):
         number, within = divmod(place, len(self.pairs))
         return int(self._pass(number)[within])
 
-    def __getitem__(self, place: int) -> Sample:
+    def __getitem__(self, place: int) -> Decoded:
         rng = np.random.default_rng([self.seed, 1, place])
         skipped: dict[str, str] = {}
         for attempt in range(TRIES * (self.recipe.data.max_unreadable + 1)):
@@ -98,8 +98,8 @@ class PairDataset(Dataset):
                 skipped[name] = one_line(error)
                 continue
             notes = [one_line(w.message) for w in caught if issubclass(w.category, Bind2GenWarning)]
-            return Sample(input[None], anchor[None], item.group, skipped, notes)
-        return Sample(None, None, 0, skipped, [])
+            return Decoded(input[None], anchor[None], item.group, skipped, notes)
+        return Decoded(None, None, 0, skipped, [])
 
     def _views(self, item: Item, place: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         recipe, views = self.recipe, []
@@ -161,14 +161,14 @@ class Batches(PairStream):
     def _loader(self, first: int) -> DataLoader:
         return DataLoader(
             self.dataset,
-            batch_sampler=_Steps(self.dataset.recipe.schedule.batch_size, self.processes, self.process, first),
+            batch_sampler=_places(self.dataset.recipe.schedule.batch_size, self.processes, self.process, first),
             num_workers=self.dataset.recipe.data.workers,
             collate_fn=list,
             # Workers get their seeds from here: torch's global generator, whose numbers the towers use, stays as it is.
             generator=torch.Generator().manual_seed(0),
         )
 
-    def _report(self, samples: list[Sample]) -> None:
+    def _report(self, samples: list[Decoded]) -> None:
         """Pass on what happened to samples; stop when too many were unreadable.
 
         Raises:
@@ -192,23 +192,15 @@ class Batches(PairStream):
             )
 
 
-@dataclass(frozen=True)
-class _Steps:
+def _places(batch: int, processes: int, process: int, first: int) -> Iterator[list[int]]:
     """The places of the stream that a process takes at every step from ``first`` on, for the loader.
 
     It knows nothing of the :class:`Batches`: in a circle of references the loader's workers would end by time-out.
     """
-
-    batch: int
-    processes: int
-    process: int
-    first: int
-
-    def __iter__(self) -> Iterator[list[int]]:
-        part = self.batch // self.processes
-        for step in count(self.first):
-            start = step * self.batch + self.process * part
-            yield list(range(start, start + part))
+    part = batch // processes
+    for step in count(first):
+        start = step * batch + process * part
+        yield list(range(start, start + part))
 
 
 def sample_shapes(model: ImageBindModel, *modalities: str) -> dict[str, tuple[int, ...]]:

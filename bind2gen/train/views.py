@@ -51,27 +51,29 @@ def view(modality: str, raw: Any, settings: Any, part: AugmentPart, draw: Draw, 
     return plain(modality, raw, settings, draw.rng)
 
 
+def _cropped(
+    values: torch.Tensor, mean: Any, std: Any, part: AugmentPart, draw: Draw, *, colour: float
+) -> torch.Tensor:
+    """A normalised picture (C, H, W), altered where its values lie in 0..1."""
+    unit = augment_photos((values * std + mean)[None], draw.crop, area=(part.area, 1.0), colour=colour)[0]
+    return (unit - mean) / std
+
+
 def _photo(raw: Any, settings: image.ImageSettings, part: AugmentPart, draw: Draw) -> torch.Tensor:
     mean, std = (torch.tensor(v)[:, None, None] for v in (settings.mean, settings.std))
-    unit = image.transform(raw, settings) * std + mean
-    unit = augment_photos(unit[None], draw.crop, area=(part.area, 1.0), colour=part.colour)[0]
-    return (unit - mean) / std
+    return _cropped(image.transform(raw, settings), mean, std, part, draw, colour=part.colour)
 
 
 def _depth(raw: depth.DepthMap, settings: depth.DepthSettings, part: AugmentPart, draw: Draw) -> torch.Tensor:
     # In 0..1 of the largest disparity. A crop is not enlarged in depth: values are metric, so no colour either.
-    unit = depth.transform(raw, settings) * settings.std + settings.mean
-    unit = augment_photos(unit[None], draw.crop, area=(part.area, 1.0), colour=0.0)[0]
-    return (unit - settings.mean) / settings.std
+    return _cropped(depth.transform(raw, settings), settings.mean, settings.std, part, draw, colour=0.0)
 
 
 def _thermal(
     raw: thermal.ThermalPicture, settings: thermal.ThermalSettings, part: AugmentPart, draw: Draw
 ) -> torch.Tensor:
-    mean, std = thermal.NORMALIZATIONS[settings.normalization]
-    unit = thermal.transform(raw, settings) * std + mean
-    unit = augment_photos(unit[None], draw.crop, area=(part.area, 1.0), colour=part.colour)[0]
-    return (unit - mean) / std
+    normalization = thermal.NORMALIZATIONS[settings.normalization]
+    return _cropped(thermal.transform(raw, settings), *normalization, part, draw, colour=part.colour)
 
 
 def _sound(raw: audio.Waveform, settings: audio.AudioSettings, part: AugmentPart, draw: Draw) -> torch.Tensor:

@@ -33,8 +33,8 @@ import cases  # noqa: E402
 from make_golden import reference_model, stand_in_for_missing_packages  # noqa: E402
 
 from bind2gen.imagebind.checkpoint import load_official_checkpoint  # noqa: E402
-from bind2gen.imagebind.layouts import reference_key  # noqa: E402
 from bind2gen.imagebind.model import ImageBindModel  # noqa: E402
+from bind2gen.imagebind.released_names import reference_key  # noqa: E402
 
 BATCH = {"image": (1, 1, 3, 224, 224), "audio": (1, 3, 1, 128, 204)}  # one picture; one sound of three clips
 UNITS = {"image": "images/s", "audio": "clips/s"}

@@ -54,12 +54,8 @@ def run(tiny_folder, capsys):
 
     def call(*argv: object) -> tuple[int, str, str]:
         words = [str(word) for word in argv]
-        if (
-            words
-            and words[0] in ("generate", "embed", "inspect")
-            and "--model" not in words
-            and "--imagebind" not in words
-        ):
+        own = words and words[0] in ("generate", "film", "morph", "embed", "inspect")
+        if own and "--model" not in words and "--imagebind" not in words:
             words += ["--model", str(tiny_folder)]
         try:
             code = main(words)

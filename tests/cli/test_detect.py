@@ -115,7 +115,7 @@ def test_a_video_is_searched_frame_by_frame(run, folder, tmp_path):
         (["--image", "{noise}", "--text", "a", "--route", "words"], "add --detector"),
         (["--image", "{noise}", "--text", "a", "--detector", "grid"], "add --route rescoring"),
         (["--image", "{noise}", "--text", "a", "--class-map", "x"], "is for --route map"),
-        (["--image", "{noise}", "--text", "a", "--detector", "x", "--route", "map"], "fit-adapter"),
+        (["--image", "{noise}", "--text", "a", "--detector", "x", "--route", "map"], "fit-class-map"),
         (["--image", "{noise}", "{noise}", "--text", "a", "--out", "x.png"], "name a folder"),
         (["--image", "{noise}", "--text", "a", "--imagebind", "x"], "add --detector"),
         (["--image", "{noise}", "--text", "a", "--adapter", "x"], "--adapter: the model's own detector brings"),

@@ -63,7 +63,7 @@ def test_the_whole_command_writes_scores_and_pictures_and_repeats_itself(run, da
     written = json.loads((tmp_path / "out" / "scores.json").read_text())
     files = shown.pop("files")
     assert shown == written and all(Path(name).is_file() for name in files)
-    assert {Path(name).suffix for name in files} == {".json", ".html", ".webp", ".png"}
+    assert {Path(name).suffix for name in files} == {".json", ".html", ".webp"}
     assert written["rows"].keys() == GOALS.keys()
     assert written["rows"]["imu_to_text"]["why"] == NOT_IN_MODEL
     assert written["rows"]["other_sound_labels"]["items"] == len(OTHER_LABELS)  # --limit 1

@@ -154,7 +154,7 @@ def test_strange_files_stay_before_anything_is_loaded(run, tmp_path, monkeypatch
         (tmp_path / name).write_text("mine")
     (tmp_path / "weights.pth").write_text("none")
     for words in (["generate", "--text", "a dog", "--out", "x.png"], ["embed", "--text", "a", "--out", "x.npz"],
-                  ["generate", "--text", "a dog", "--out", "some"], ["fit-adapter", "map_owlv2", "--out", "fitted"],
+                  ["generate", "--text", "a dog", "--out", "some"], ["fit-class-map", "map_owlv2", "--out", "fitted"],
                   ["convert", "weights.pth", "converted"]):  # fmt: skip
         code, _, err = run(*words)
         assert code == 1 and "is there already" in err, err

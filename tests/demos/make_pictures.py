@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from bind2gen.cli.demo import UPLOAD_FOLDER, demos
 from bind2gen.files.bundled import bundled_path, example_sounds
-from bind2gen.inspect.plotting import font
+from bind2gen.hosts.boxes.drawing import font
 from bind2gen.pipelines.detection import ImageBindDetectionPipeline
 from bind2gen.space.everyday import words_of
 from bind2gen.studio import DetectionStudio, Progress, Studio, denoising

@@ -18,9 +18,9 @@ from bind2gen.errors import CheckpointError, ModalityError
 from bind2gen.files import weights as weights_module
 from bind2gen.imagebind.checkpoint import convert_checkpoint, load_official_checkpoint
 from bind2gen.imagebind.config import HUGE, TINY
-from bind2gen.imagebind.layouts import REFERENCE, TRANSFORMERS, reference_key
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
+from bind2gen.imagebind.released_names import reference_key
 
 State = dict[str, torch.Tensor]
 FIXED = {"audio": 20.0, "depth": 5.0, "thermal": 10.0, "imu": 5.0}
@@ -54,27 +54,6 @@ def checkpoint(reference, tmp_path) -> Path:
     path = tmp_path / "imagebind_tiny.pth"
     torch.save(reference, path)
     return path
-
-
-def transformers_state(model: ImageBindModel, spelling: int) -> State:
-    """Vision, text and audio as pull request 30690 (0) or 26310 (-1) names them."""
-    state = {}
-    for key, value in model.state_dict().items():
-        _, tower, rest = key.split(".", 2)
-        if tower not in ("vision", "text", "audio"):
-            continue
-        keys = TRANSFORMERS.keys(tower, rest)[spelling]
-        if rest in ("position_embedding", "class_token") and (spelling == -1 or tower == "text"):
-            value = value.squeeze()
-        parts = value.chunk(len(keys)) if len(keys) > 1 else [value]  # q, k, v
-        state |= {name: part.clone() for name, part in zip(keys, parts, strict=True)}
-    if spelling == -1:  # the older script calls each tower's last norm otherwise
-        for tower, norm in (("vision", "post_layernorm"), ("audio", "post_layernorm"), ("text", "final_layer_norm")):
-            for leaf in ("weight", "bias"):
-                state[f"{tower}_model.{norm}.{leaf}"] = state.pop(f"{tower}_model.final_layer_norm.{leaf}")
-        state["text_model.embeddings.position_ids"] = torch.arange(77)[None]
-    state["audio_postprocessor.log_logit_scale"] = torch.tensor(math.log(20.0))
-    return state
 
 
 def load(path: Path | str, **options) -> ImageBindModel:
@@ -112,10 +91,8 @@ def test_reference_names_are_the_released_ones():
 def test_names_are_unambiguous():
     with torch.device("meta"):
         keys = [key.split(".", 2)[1:] for key in ImageBindModel(HUGE()).state_dict()]
-    for layout in (REFERENCE, TRANSFORMERS):
-        names = [name for tower, key in keys for spelling in layout.keys(tower, key) for name in spelling]
-        assert len(set(names)) == len(names)
-    assert len(keys) == 1306  # of the file's 1311: less the mask and four fixed scales
+    # Of the file's 1311: less the mask and four fixed scales.
+    assert len({reference_key(tower, key) for tower, key in keys}) == len(keys) == 1306
 
 
 # ---- loading ----
@@ -265,15 +242,12 @@ def test_cached_hub_weights_load_without_a_connection(hub, checkpoint, model, kn
     assert "imagebind_huge.pth" not in hub.asked and (not hub.asked or not known_absent)
 
 
-@pytest.mark.parametrize("spelling", [0, -1], ids=["pull request 30690", "pull request 26310"])
-def test_transformers_layouts(model, tmp_path, spelling):
-    save_file(transformers_state(model, spelling), tmp_path / "model.safetensors")
-    loaded = load(tmp_path)
-    assert list(loaded.towers) == ["vision", "text", "audio"]
-    assert_same(loaded, model)
-    assert list(load(tmp_path, modalities=["audio"]).towers) == ["audio"]
-    with pytest.raises(CheckpointError, match="holds no depth tower, only vision, text, audio"):
-        load(tmp_path, modalities=["depth"])
+def test_a_tower_that_a_file_lacks_is_named(reference, tmp_path):
+    path = tmp_path / "deaf.pth"
+    torch.save({key: value for key, value in reference.items() if ".audio." not in key}, path)
+    assert list(load(path, modalities=["imu"]).towers) == ["imu"]
+    with pytest.raises(CheckpointError, match="holds no audio tower, only vision, text, depth, thermal, imu"):
+        load(path, modalities=["audio"])
 
 
 # ---- converting ----

@@ -22,6 +22,7 @@ from bind2gen.mini.draw_generator import noise_schedule, sample
 from bind2gen.mini.draw_judge import Judged
 from bind2gen.mini.draw_pack import Pack, kinds_of, load_pictures, write_pack
 from bind2gen.mini.draw_training import Drawing, altered
+from bind2gen.mini.evaluate.sheets import LINE, MARGIN
 from bind2gen.train.loop import LoopConfig
 
 WIDTH = 16  # of the embeddings
@@ -75,8 +76,24 @@ def test_a_pack_holds_the_photos_and_what_is_known_of_them(pack, data):
     assert shown.argmax() == 0  # red there, cannons green
     assert pack.pixels[pack.names == "cannon"].reshape(-1, 3).mean(0).argmax() == 1
     assert torch.allclose(pack.embeds, embed([Image.fromarray(p) for p in pack.pixels]), atol=1e-3)
+    conditions = draw_generator.Conditions(pack)
+    dogs = pack.embeds[torch.from_numpy(pack.typical & (pack.names == "dog"))]
+    assert F.cosine_similarity(conditions.means[5], dogs.mean(0), dim=0) > 0.999  # what a bark is drawn like
     assert pack.held_out.any() and not (pack.held_out & pack.typical).any()
     assert all(1 <= (pack.typical & (pack.kind == k)).sum() <= 5 for k in range(7))
+
+
+def test_photos_that_look_like_many_others_of_their_kind_are_typical(monkeypatch):
+    monkeypatch.setattr(draw_pack, "TYPICAL", 20)
+    torch.manual_seed(0)
+    names, embeds = np.repeat(["dog", "cat"], [80, 10]), torch.zeros(90, 2)
+    embeds[:80, 0] = embeds[80:, 1] = 1.0
+    embeds[:39] = F.normalize(torch.tensor([1.0, 0.8]), dim=0)  # less surely dogs
+    features = torch.randn(90, 8, 4, 4)
+    features[:80:2] += 1.5 * torch.randn(8, 4, 4)  # every other dog resembles all of its kind
+    features[78] = features[76]  # a photo saved twice
+    chosen = draw_pack.choose_typical(names, features, embeds, ["cat", "dog"])
+    assert chosen[80:].all() and chosen[:80].sum() == 20 and chosen[40:80:2].sum() == 20
 
 
 @torch.no_grad()
@@ -189,8 +206,9 @@ def test_a_run_leaves_diffusers_folders_and_goes_on_from_its_state(path, pack, s
     assert {"unet", "vae", "image_normalizer", "scheduler"} == {part.name for part in (folder / "parts").iterdir()}
     figures = json.loads((folder / "figures.json").read_text())
     assert figures["after"]["samples"] == 16 and figures["before"]["samples"] == 0
-    assert Image.open(folder / "drawn.webp").size == (96 + 2 * 64, len(pack.kinds) * 64)
-    assert Image.open(folder / "reconstructions.webp").size[1] % (64 + 20) == 0
+    kind_high = 64 + LINE + 2 * MARGIN
+    assert Image.open(folder / "drawn.webp").size == (2 * 64 + 2 * MARGIN, len(pack.kinds) * kind_high)
+    assert Image.open(folder / "reconstructions.webp").size[1] % kind_high == 0
     before = torch.load(folder / "state.pt", weights_only=True)
     assert main([*arguments, "--steps", "3"]) == 0
     after = torch.load(folder / "state.pt", weights_only=True)

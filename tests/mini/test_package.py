@@ -11,11 +11,14 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.schedulers import scheduling_dpmsolver_multistep
+from safetensors.torch import save_file
 
 from bind2gen.errors import InputError
 from bind2gen.hosts.pictures import unclip
 from bind2gen.hosts.pictures.feature_autoencoder import FeatureAutoencoder
 from bind2gen.hosts.pictures.unclip_files import load_host
+from bind2gen.imagebind.config import ImageBindConfig
+from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.mini import draw_generator, package, thresholds
 from bind2gen.mini.data import Sample
@@ -131,8 +134,33 @@ def test_maps_lead_to_photos_of_a_concept_or_else_to_the_name():
 
 
 def test_a_stage_that_was_not_trained_is_named(tmp_path):
-    with pytest.raises(InputError, match="see/imagebind: wanted the towers of stage see, found none"):
+    with pytest.raises(InputError, match="hear/imagebind: wanted the towers of stage hear, found none"):
         package.trained_encoder(tmp_path)
+
+
+def test_the_encoder_has_the_towers_of_all_stages(make_imagebind, tmp_path, monkeypatch):
+    whole = make_imagebind()
+    senses = {name: whole.config.towers[name] for name in ("thermal", "depth", "imu")}
+    monkeypatch.setattr(package, "TOWERS", senses)
+    monkeypatch.setattr(package, "EMBED_DIM", whole.config.embed_dim)
+    monkeypatch.setattr(package, "SETTINGS", dict.fromkeys(senses))
+    heard = ImageBindModel(
+        ImageBindConfig(
+            whole.config.embed_dim, {name: whole.config.towers[name] for name in ("vision", "text", "audio")}
+        )
+    )
+    heard.load_state_dict(whole.state_dict(), strict=False)
+    heard.save_pretrained(tmp_path / "hear/imagebind")
+    ImageBindProcessor.for_config(heard.config).save_pretrained(tmp_path / "hear/imagebind")
+    for name in senses:
+        (tmp_path / name / "checkpoint").mkdir(parents=True)
+        (tmp_path / name / "checkpoint/step.json").write_text('{"step": 1}')
+        own = {key: value for key, value in whole.state_dict().items() if key.startswith(f"towers.{name}.")}
+        save_file(own, tmp_path / name / "checkpoint/model.safetensors")
+    model, processor = package.trained_encoder(tmp_path)
+    wanted = whole.state_dict()
+    assert model.state_dict().keys() == wanted.keys() and not model.training
+    assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
 
 
 def test_words_are_known_from_where_few_right_sounds_lie_below():

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from bind2gen.errors import InputError
 from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.model import ImageBindModel
-from bind2gen.mini.data import ImuSet, Sample
-from bind2gen.mini.pairings import Anchors, Source, embed_altered, movements, one_channel, paired
+from bind2gen.mini.data import Sample
+from bind2gen.mini.sensed import Source, embed_altered, movements, one_channel, paired
+from bind2gen.preprocess.imu import ImuRecording, ImuSettings
 from bind2gen.train.align import Pairs, train_modality
 from bind2gen.train.augment import augment_movements, rotation
 from bind2gen.train.loop import LoopConfig
@@ -21,18 +22,18 @@ def samples(*concepts: str) -> list[Sample]:
     return [Sample(f"{i}", concept, {}) for i, concept in enumerate(concepts)]
 
 
-def anchors(*concepts: str) -> Anchors:
+def anchors(*concepts: str) -> tuple[torch.Tensor, np.ndarray]:
     embeds = F.normalize(torch.randn(len(concepts), 32, generator=torch.Generator().manual_seed(0)), dim=1)
-    return Anchors(embeds, np.array(concepts))
+    return embeds, np.array(concepts)
 
 
 def test_every_item_gets_a_picture_of_its_concept():
     known = anchors("dog", "cat", "dog", "cow")
     items = samples("cat", "dog", "cat", "cow")
     source = Source("thermal", items, lambda rng, chosen: torch.from_numpy(chosen))
-    pairs = paired(source, known)(np.random.default_rng(0), 64)
-    found = (pairs.anchors @ known.embeds.T).argmax(1)
-    assert [known.concepts[k] for k in found] == [items[i].concept for i in pairs.inputs]
+    pairs = paired(source, *known)(np.random.default_rng(0), 64)
+    found = (pairs.anchors @ known[0].T).argmax(1)
+    assert [known[1][k] for k in found] == [items[i].concept for i in pairs.inputs]
     assert {int(k) for k in found} == {0, 1, 2, 3}  # any picture of it
     names = np.array([items[i].concept for i in pairs.inputs])
     assert torch.equal(pairs.groups[:, None] == pairs.groups, torch.from_numpy(names[:, None] == names))
@@ -41,7 +42,7 @@ def test_every_item_gets_a_picture_of_its_concept():
 def test_a_concept_without_pictures_is_named():
     source = Source("thermal", samples("cat", "yak"), lambda rng, chosen: torch.zeros(len(chosen)))
     with pytest.raises(InputError, match="yak"):
-        paired(source, anchors("cat"))
+        paired(source, *anchors("cat"))
 
 
 def test_altered_depth_keeps_its_range_and_metric_values():
@@ -53,8 +54,8 @@ def test_altered_depth_keeps_its_range_and_metric_values():
 
 
 def test_movements_are_padded_at_the_end_and_turn_with_their_phone():
-    data = ImuSet([np.ones((6, 40), np.float32)], samples("walking"), 100.0)
-    clip = movements(data, 60).make(np.random.default_rng(0), np.array([0]))[0, 0]
+    settings, recording = ImuSettings(sampling_rate=100.0, samples=60), ImuRecording(torch.ones(6, 40), 100.0)
+    clip = movements([recording], samples("walking"), settings).make(np.random.default_rng(0), np.array([0]))[0, 0]
     assert clip.shape == (6, 60) and clip[:, 45:].abs().max() == 0 and clip[:, :15].abs().min() > 0
 
     still = np.zeros((6, 100), np.float32)
@@ -65,6 +66,18 @@ def test_movements_are_padded_at_the_end_and_turn_with_their_phone():
     assert abs(turned[2, 0] - 9.81) > 0.1
     turn = rotation(np.array([0.0, 0.0, 1.0]), np.pi / 2)
     assert turn @ (1, 0, 0) == pytest.approx([0, 1, 0])
+
+
+def test_a_movement_lasts_as_long_whatever_the_rate_it_was_recorded_at():
+    """A turn of one second about one axis: its angle, the integral of the rate, is the same."""
+    settings, angles = ImuSettings(sampling_rate=100.0, samples=200), []
+    for rate in (50.0, 100.0, 400.0):
+        turn = torch.zeros(6, int(1.5 * rate))
+        turn[5, : int(rate)] = torch.linspace(0, torch.pi, int(rate)).sin()
+        make = movements([ImuRecording(turn, rate)], samples("walking"), settings).make
+        clips = [make(np.random.default_rng(seed), np.array([0]))[0, 0] for seed in range(8)]
+        angles.append(np.mean([clip[3:].sum(1).norm().item() / 100 for clip in clips]))
+    assert angles == pytest.approx([angles[1]] * 3, rel=0.05)  # half as long or four times as long it would not be
 
 
 def test_faster_time_means_faster_turns():
@@ -85,9 +98,9 @@ def test_one_tower_learns_its_pairs_and_no_other_moves(tmp_path):
     known = anchors("dog", "cat")
     pictures = torch.randn(2, 1, 1, 32, 32)
     source = Source("thermal", samples("dog", "cat"), lambda rng, chosen: pictures[chosen])
-    trained = train_modality(model, "thermal", paired(source, known), 0.1, LOOP, tmp_path)
+    trained = train_modality(model, "thermal", paired(source, *known), 0.1, LOOP, tmp_path)
     embeds = embed_altered(trained, source, 0)
-    assert (embeds @ known.embeds.T).argmax(1).tolist() == [0, 1]
+    assert (embeds @ known[0].T).argmax(1).tolist() == [0, 1]
     moved = {name for name, p in trained.named_parameters() if not torch.equal(p, before[name])}
     assert moved and all(name.startswith("towers.thermal.") for name in moved)
 
@@ -98,8 +111,8 @@ def test_pairs_without_groups_pair_by_row(tmp_path):
     known = anchors(*"abcdefgh")
     pictures = torch.randn(8, 1, 1, 32, 32)
     trained = train_modality(
-        model, "thermal", lambda rng, count: Pairs(pictures, known.embeds), 0.1, LOOP, tmp_path / "rows"
+        model, "thermal", lambda rng, count: Pairs(pictures, known[0]), 0.1, LOOP, tmp_path / "rows"
     )
     with torch.no_grad():
-        found = (trained.encode("thermal", pictures) @ known.embeds.T).argmax(1)
+        found = (trained.encode("thermal", pictures) @ known[0].T).argmax(1)
     assert (found == torch.arange(8)).float().mean() > 0.8

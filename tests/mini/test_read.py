@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from fake_e5 import EMPTY, WIDTH, FakeE5
 
 from bind2gen.mini import read
-from bind2gen.mini.read import CONTEXT, Reading, read_model, run_read, text_settings
-from bind2gen.mini.space import Space
+from bind2gen.mini.read import CONTEXT, Reading, Space, read_model, run_read, text_settings
 from bind2gen.mini.texts import Texts
 from bind2gen.preprocess import text
 from bind2gen.train.loop import LoopConfig

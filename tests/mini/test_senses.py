@@ -4,7 +4,6 @@ import gzip
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,14 +12,15 @@ from bind2gen.imagebind.config import ImageBindConfig, TowerConfig
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.mini import photos as photos_module
-from bind2gen.mini import senses
+from bind2gen.mini import senses, towers
 from bind2gen.mini.data import Sample
-from bind2gen.mini.pairings import Source
 from bind2gen.mini.photos import Photos, load_photos
 from bind2gen.mini.read import text_settings, text_tower
 from bind2gen.mini.recipe import EMBED_DIM, TOWERS
-from bind2gen.mini.senses import anchors_of, pictures_of, run_sense
+from bind2gen.mini.sensed import Source
+from bind2gen.mini.senses import run_sense, shown_by
 from bind2gen.mini.texts import Texts
+from bind2gen.preprocess import thermal
 from bind2gen.train.loop import LoopConfig, weights_of
 
 WORDS = ["dog", "cat", "photo"]
@@ -47,17 +47,16 @@ def out(tmp_path) -> Path:
 
 def test_anchors_are_of_trained_photos_of_the_concepts(photos, out, monkeypatch):
     monkeypatch.setattr(senses, "PICTURES", 5)
-    monkeypatch.setattr(senses, "BATCH", 4)
-    rows = pictures_of(photos, {"dog", "cat", "walking"})
+    monkeypatch.setattr(towers, "BATCH", 4)
+    rows = shown_by(photos, {"dog", "cat", "walking"})
     assert sorted(photos.concepts[rows]) == ["cat"] * 5 + ["dog"] * 5 + ["walking"] * 2
     assert photos.trained[rows].all() and len(set(rows)) == len(rows)
     model = ImageBindModel.from_pretrained(out / "see/imagebind").eval()
     processor = ImageBindProcessor.from_pretrained(out / "see/imagebind")
-    anchors = anchors_of(model, processor, photos, rows)
-    assert list(anchors.concepts) == list(photos.concepts[rows])
+    embeds = towers.embed(model, processor, "image", [photos.files[i] for i in rows])
     with torch.no_grad():
         last = model.encode("image", processor(images=photos.files[rows[-1]])["pixel_values"])[0]
-    assert torch.allclose(anchors.embeds[-1], last, atol=1e-5)  # float32, another batch
+    assert torch.allclose(embeds[-1], last, atol=1e-5)  # float32, another batch
 
 
 def test_a_tower_is_trained_and_judged_and_left_alone_in_its_folder(data, teachers, photos, out, monkeypatch):
@@ -66,7 +65,8 @@ def test_a_tower_is_trained_and_judged_and_left_alone_in_its_folder(data, teache
     items = [Sample(str(i), ("cat", "dog")[i % 2], {}) for i in range(12)]
     monkeypatch.setattr(senses, "load_photos", lambda data: photos)
     monkeypatch.setattr(senses, "source", lambda *_: Source("thermal", items, lambda rng, rows: pictures[rows]))
-    monkeypatch.setattr(senses, "held_out_items", lambda *_: ([pictures], np.array([s.concept for s in items])))
+    greys = [thermal.load((255 * picture[0, 0]).byte().numpy()) for picture in pictures]
+    monkeypatch.setattr(senses, "items", lambda *_: (greys, items))
     config = LoopConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup_steps=1, ema_decay=0.5, precision="no")
     run_sense(Texts(data, teachers), out / "thermal", config, "thermal")
     told = json.loads((out / "thermal/figures.json").read_text())

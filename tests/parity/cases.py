@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from bind2gen.imagebind.config import HUGE_TOWERS, ImageBindConfig
-from bind2gen.imagebind.layouts import reference_key
 from bind2gen.imagebind.model import ImageBindModel
+from bind2gen.imagebind.released_names import reference_key
 
 HERE = Path(__file__).parent
 START, END = 49_406, 49_407  # CLIP's start-of-text and end-of-text ids

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from bind2gen.errors import InputError
-from bind2gen.mini.towers import balanced_weights, rank_one
 from bind2gen.train.contrastive import info_nce, shares
 
 
@@ -45,13 +43,6 @@ def test_a_batch_of_one_is_refused():
         info_nce(unit(1, 8), unit(1, 8, seed=1), 10.0)
 
 
-def test_balanced_weights_lift_the_rare_and_drop_the_background():
-    weights = balanced_weights(np.array(["dog"] * 100 + ["rain"] * 4 + [""] * 50), power=0.5)
-    dog, rain, background = weights[:100].sum(), weights[100:104].sum(), weights[104:].sum()
-    assert background == 0 and weights.sum() == pytest.approx(1)
-    assert dog / rain == pytest.approx((100 / 4) ** 0.5)
-
-
 def test_the_loss_is_least_where_likenesses_are_as_the_weights_say():
     weights = torch.tensor([[0.7, 0.3], [0.2, 0.8]])
     keys = torch.eye(2)
@@ -63,9 +54,3 @@ def test_the_loss_is_least_where_likenesses_are_as_the_weights_say():
 
 def test_rows_of_zeros_stay_zeros():
     assert shares(torch.tensor([[0.0, 0.0], [1.0, 3.0]])).tolist() == [[0.0, 0.0], [0.25, 0.75]]
-
-
-def test_scores_count_right_answers():
-    classes = torch.eye(3)
-    embeds = torch.tensor([[1.0, 0.1, 0], [0.2, 1, 0], [1, 0, 0.5], [0, 0, 1]])
-    assert rank_one(embeds, classes, np.array(["a", "b", "c", "c"]), np.array(["a", "b", "c"])) == pytest.approx(0.75)

@@ -64,7 +64,6 @@ def test_the_moving_average_lags_behind_the_weights(tmp_path):
 
 
 def test_a_run_ends_with_a_picture_of_its_curves(tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr("bind2gen.train.loop.plot_curves", plot_curves)
     train(fresh_model(), loss_of(fresh_model()), CONFIG, tmp_path)
     assert (tmp_path / "curves.png").stat().st_size > 1000
@@ -147,7 +146,7 @@ def test_a_score_that_cannot_be_told_is_null_in_the_log(tmp_path):
 
     rows = [json.loads(line, parse_constant=refused) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["eval"]["score"] for row in rows if "eval" in row] == [None, 0.5, None]
-    assert read_metrics(tmp_path)["eval/score"] == [(1, 0.5)]
+    assert dict(read_metrics(tmp_path)["eval/score"].dropna()) == {1: 0.5}
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from bind2gen.errors import Bind2GenWarning, EmptyInputError, InputError, UnreadableError
-from bind2gen.train.open_pairs import open_pairs
 from bind2gen.train.pairs import CsvPairs
-from bind2gen.train.shards import ShardPairs
+from bind2gen.train.shards import ShardPairs, open_pairs
 
 
 def test_rows_become_pairs_of_paths(csv_folder):

@@ -14,8 +14,8 @@ from bind2gen.errors import Bind2GenWarning, UnreadableError
 from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.model import ImageBindModel
 from bind2gen.imagebind.processor import ImageBindProcessor
-from bind2gen.train.open_pairs import open_pairs
 from bind2gen.train.recipe import AugmentPart, DataPart, Recipe, SchedulePart
+from bind2gen.train.shards import open_pairs
 from bind2gen.train.stream import Batches, PairDataset, sample_shapes
 
 RECIPE = Recipe("thermal", 0.1, SchedulePart(batch_size=4, epochs=1, learning_rate=1e-3), data=DataPart(workers=0))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ...errors import InputError
-from ...inspect.plotting import font
 from ...preprocess.image import upright
 from .detections import Detections
 
@@ -144,6 +146,13 @@ def _outline(draw: ImageDraw.ImageDraw, box: Box, paint: Colour, line: int, size
 
 
 # ---- labels ----
+
+
+@lru_cache(maxsize=8)
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic, Arabic and more; Pillow's own is Latin only."""
+    data = Path(find_spec("matplotlib").origin).with_name("mpl-data")  # without importing it, which takes a second
+    return ImageFont.truetype(data / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def _labels(

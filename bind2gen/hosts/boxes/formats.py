@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ...errors import DependencyError, InputError
+from .checks import checked_size
 from .run_lengths import from_rle, to_rle
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class FormsMixin:
             raise InputError(
                 f"detections as a dict: wanted the keys of Detections.to_dict, {', '.join(missing)} missing"
             )
-        size = _size(values["image_size"])
+        size = checked_size(values["image_size"])
         masks = None if values.get("masks") is None else [from_rle(rle, size) for rle in values["masks"]]
         fields = {
             "xyxy": _boxes(values["boxes"]),
@@ -111,11 +112,8 @@ class FormsMixin:
             InputError: a category that is not among ``category_ids`` (1, 2, 3... where not given), masks as polygons,
                 or a mask of another size.
         """
-        annotations, categories, image_size = (
-            list(annotations),
-            _categories(category_ids, len(labels)),
-            _size(image_size),
-        )
+        annotations, image_size = list(annotations), checked_size(image_size)
+        categories = _categories(category_ids, len(labels))
         if isinstance(labels, str):
             raise InputError(f"labels: wanted a tuple of names, got {labels!r}")
         if missing := {key for a in annotations for key in ("category_id", "bbox") if key not in a}:
@@ -188,12 +186,6 @@ class FormsMixin:
             "masks": None if masks is None else _stacked(list(np.asarray(masks)), image_size),
         }
         return cls(**fields)
-
-
-def _size(size: Any) -> tuple[int, int]:
-    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
-        raise InputError(f"image_size: wanted (width, height) in whole pixels, got {size!r}")
-    return size[0], size[1]
 
 
 def _boxes(rows: Sequence[Sequence[float]]) -> np.ndarray:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
-from diffusers.loaders import IPAdapterMixin
 from diffusers.models.embeddings import ImageProjection
 from PIL import Image
 from safetensors.torch import save_file
@@ -28,7 +27,7 @@ from safetensors.torch import save_file
 from ...errors import CheckpointError, HostError, InputError, ShapeError
 from ...files.weights import open_tensors
 from . import IP_ADAPTER_FILE
-from .contract import SPACES, Host, Slot, bound_method, check_width, space_of
+from .contract import SPACES, VIT_H, Host, Slot, away_from, bound_method, check_width, slot_of
 
 KINDS = ("image_proj", "ip_adapter")  # the two halves of an adapter's file
 TOKENS = 4  # that an embedding becomes
@@ -36,11 +35,12 @@ NOT_POOLED = "wanted an IP-Adapter of one embedding a picture, this one (plus or
 SLOT = Slot(
     name="Stable Diffusion 1.5 + IP-Adapter", space="vit-h", width=SPACES["vit-h"][0], norm="any", negative="zeros",
     media="image", needs="an IP-Adapter file", prompt=True, licence="Apache-2.0; CreativeML OpenRAIL-M",
-    weights="a ViT-H one such as models/ip-adapter_sd15.safetensors of h94/IP-Adapter",
+    weights=VIT_H + "models/ip-adapter_sd15.safetensors of h94/IP-Adapter", gigabytes=2.2,
+    goes_with="prompt, ControlNet, LoRA, masks, img2img, inpaint",
 )  # fmt: skip
 SDXL = replace(
     SLOT, name="SDXL + IP-Adapter", licence="Apache-2.0; CreativeML OpenRAIL++-M",
-    weights="a ViT-H one such as sdxl_models/ip-adapter_sdxl_vit-h.safetensors of h94/IP-Adapter",
+    weights=VIT_H + "sdxl_models/ip-adapter_sdxl_vit-h.safetensors of h94/IP-Adapter", gigabytes=7.6,
 )  # fmt: skip
 # SDXL's blocks by what they decide: InstantStyle (arXiv 2404.02733), as in diffusers' guide.
 PRESETS = {
@@ -55,11 +55,16 @@ Scale = float | str | Mapping[str, Any] | Sequence[float]
 class IPAdapter(Host):
     """Stable Diffusion 1.5 or SDXL with an IP-Adapter."""
 
+    SLOTS = (SLOT, SDXL)
+    UNET: type = UNet2DConditionModel
+    pipelines = ("IPAdapterMixin",)
+    file = IP_ADAPTER_FILE
+
     def slot(self, pipe: Any) -> Slot | None:
         unet = getattr(pipe, "unet", None)
-        if not isinstance(pipe, IPAdapterMixin) or not isinstance(unet, UNet2DConditionModel):
+        if not self.takes(type(pipe)) or not isinstance(unet, self.UNET):
             return None
-        kind, name = SDXL if unet.config.addition_embed_type == "text_time" else SLOT, type(pipe).__name__
+        kind, name = self.SLOTS[-1 if unet.config.addition_embed_type == "text_time" else 0], type(pipe).__name__
         layers = getattr(unet.encoder_hid_proj, "image_projection_layers", [])
         if len(layers) != 1:
             raise HostError(
@@ -68,13 +73,12 @@ class IPAdapter(Host):
             )
         if not isinstance(layers[0], ImageProjection):
             raise HostError(f"{name}: {NOT_POOLED}; use {kind.weights}")
-        if wrong := {type(p).__name__ for p in _crossing(pipe) if not hasattr(p, "to_k_ip")}:
+        if wrong := {type(p).__name__ for p in crossing(pipe) if not hasattr(p, "to_k_ip")}:
             raise HostError(
                 f"{name}: attention slicing, or set_attn_processor, took the IP-Adapter's layers away (there are "
                 f"{', '.join(sorted(wrong))}); call pipe.disable_attention_slicing() and load the adapter again"
             )
-        width = layers[0].image_embeds.in_features
-        return replace(kind, width=width, space=space_of(width))
+        return slot_of(kind, layers[0].image_embeds.in_features)
 
     @contextmanager
     def conditioned(
@@ -108,7 +112,7 @@ class IPAdapter(Host):
             raise InputError("negative: nothing is guided away from where guidance_scale is 1 or less")
         if not 0 <= start <= end <= 1:
             raise InputError(f"start and end: wanted 0 <= start <= end <= 1, got {start!r} and {end!r}")
-        away = _away(negative, rows, num)
+        away = away_from(negative, rows, num)
 
         def prepare(image: Any, given: Any, device: Any, pictures: int, guided: bool) -> list[torch.Tensor]:
             if pictures != len(rows):
@@ -127,7 +131,7 @@ class IPAdapter(Host):
         self.slot(pipe)
         projection = pipe.unet.encoder_hid_proj.image_projection_layers[0].state_dict()
         layers = {f"image_proj.{key.replace('image_embeds', 'proj')}": value for key, value in projection.items()}
-        for number, processor in enumerate(_crossing(pipe)):
+        for number, processor in enumerate(crossing(pipe)):
             layers[f"ip_adapter.{2 * number + 1}.to_k_ip.weight"] = processor.to_k_ip[0].weight
             layers[f"ip_adapter.{2 * number + 1}.to_v_ip.weight"] = processor.to_v_ip[0].weight
         pipe.save_pretrained(folder)
@@ -153,8 +157,7 @@ class IPAdapter(Host):
         layers, config = read_adapter(file or Path(folder) / IP_ADAPTER_FILE), Path(folder, "unet", "config.json")
         projection = layers["image_proj"]["proj.weight"]
         if embed_dim is not None:
-            width = projection.shape[1]
-            check_width(str(file or folder), embed_dim, replace(SLOT, width=width, space=space_of(width)))
+            check_width(str(file or folder), embed_dim, slot_of(SLOT, projection.shape[1]))
         wanted = json.loads(config.read_text()).get("cross_attention_dim") if config.is_file() else None
         if wanted not in (None, projection.shape[0] // TOKENS):
             words = f"wanted an IP-Adapter for a UNet of width {wanted}, found one for {projection.shape[0] // TOKENS}"
@@ -182,18 +185,10 @@ def read_adapter(path: str | os.PathLike[str]) -> dict[str, dict[str, torch.Tens
     return found
 
 
-def _crossing(pipe: Any) -> list[Any]:
+def crossing(pipe: Any) -> list[Any]:
     """The processors that an adapter has layers in, in the order in which its file numbers them."""
-    return [p for place, p in pipe.unet.attn_processors.items() if place.endswith("attn2.processor")]
-
-
-def _away(negative: torch.Tensor | None, rows: torch.Tensor, num: int) -> torch.Tensor:
-    """The negative half for (B num, S, D)."""
-    if negative is None:
-        return torch.zeros_like(rows)
-    if negative.ndim != 2 or len(negative) not in (1, len(rows) // num):
-        raise ShapeError(f"negative: wanted (1 or {len(rows) // num}, D), got {tuple(negative.shape)}")
-    return negative.expand(len(rows) // num, -1).repeat_interleave(num, dim=0)[:, None].expand_as(rows)
+    places = pipe.unet.attn_processors.items()
+    return [p for place, p in places if place.endswith("attn2.processor") and "motion_modules" not in place]
 
 
 def _planes(masks: Sequence[Any], count: int) -> torch.Tensor:
@@ -211,7 +206,7 @@ def _planes(masks: Sequence[Any], count: int) -> torch.Tensor:
 @contextmanager
 def _scaled(pipe: Any, scale: Scale | None, masks: Sequence[Any] | None) -> Iterator[None]:
     """Within the block the adapter has that weight."""
-    before = [(processor, processor.scale) for processor in _crossing(pipe)]
+    before = [(processor, processor.scale) for processor in crossing(pipe)]
     try:
         for processor, values in before:
             processor.scale = list(values)
@@ -235,7 +230,7 @@ def _scaled(pipe: Any, scale: Scale | None, masks: Sequence[Any] | None) -> Iter
 @contextmanager
 def _between(pipe: Any, start: float, end: float) -> Iterator[None]:
     """Within the block the adapter takes part in those shares of a call's steps; the caller puts its scale back."""
-    on, steps = [(processor, processor.scale) for processor in _crossing(pipe)], itertools.count()
+    on, steps = [(processor, processor.scale) for processor in crossing(pipe)], itertools.count()
 
     def switch(unet: Any, given: Any) -> None:
         share = next(steps) % pipe.num_timesteps / pipe.num_timesteps

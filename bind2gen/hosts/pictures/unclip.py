@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import StableUnCLIPImg2ImgPipeline
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.utils.torch_utils import randn_tensor
 
 from ...errors import HostError, InputError, ShapeError
-from .contract import SPACES, Host, Slot, bound_method, check_width, length_of, space_of
+from .contract import SPACES, VIT_H, Host, Slot, bound_method, check_width, length_of, slot_of
 from .prompts import layers_skipped, prompts_for, warn_of_lost_words
 from .unclip_files import load_host
 
@@ -22,7 +20,8 @@ GUIDANCE = {"guidance_scale": 10.0, "guidance_rescale": 0.0}  # Stable unCLIP's 
 MIRRORS = "sd2-community/stable-diffusion-2-1-unclip or diffusers/stable-diffusion-2-1-unclip-i2i-h"
 SLOT = Slot(
     name="Stable unCLIP 2.1", space="vit-h", width=SPACES["vit-h"][0], norm="measured", negative="zeros", media="image",
-    needs="nothing else", prompt=True, weights=f"a ViT-H one such as {MIRRORS}", licence="CreativeML OpenRAIL++-M",
+    needs="nothing else", prompt=True, weights=VIT_H + MIRRORS, licence="CreativeML OpenRAIL++-M", gigabytes=2.6,
+    goes_with="prompt, LoRA",
 )  # fmt: skip
 
 Generators = torch.Generator | list[torch.Generator] | None
@@ -31,11 +30,11 @@ Generators = torch.Generator | list[torch.Generator] | None
 class UnCLIP(Host):
     """Stable unCLIP."""
 
+    SLOTS = (SLOT,)
+    pipelines = ("StableUnCLIPImg2ImgPipeline",)
+
     def slot(self, pipe: Any) -> Slot | None:
-        if not isinstance(pipe, StableUnCLIPImg2ImgPipeline):
-            return None
-        width = host_width(pipe)
-        return replace(SLOT, width=width, space=space_of(width))
+        return slot_of(SLOT, host_width(pipe)) if self.takes(type(pipe)) else None
 
     def norm(self, pipe: Any) -> float | None:
         """E||x||^2 = sum(mean^2 + std^2) of the training data, by which the host standardises embeddings itself.
@@ -64,7 +63,7 @@ class UnCLIP(Host):
         with bound_method(pipe, "_encode_image", encode):
             yield {"image_embeds": embeds, "image": None}
 
-    def load(self, folder: str | os.PathLike[str], **options: Any) -> Any:
+    def load(self, folder: str | os.PathLike[str], *, embed_dim: int | None = None, **options: Any) -> Any:
         return load_host(folder, **options)
 
 

@@ -1,11 +1,12 @@
-"""What the pipeline under judgement makes of raw data: embeddings, pictures, reconstructions, and how long it takes."""
+"""What the pipeline under judgement is given and makes of it: sounds, embeddings, pictures, and how long they take."""
 
 from __future__ import annotations
 
 import statistics
 import time
-import warnings
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,38 +15,27 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ...errors import Bind2GenWarning
 from ...hosts.pictures.unclip import picture_size
 from ...pipelines.unclip import ImageBindUnCLIPPipeline
-from ...preprocess.imu import ImuRecording
-from ..data import AudioSet, ImuSet
+from ...space.text_towers import EncoderText
+from ...space.vocabulary import embed_names
+from .. import towers
+from ..data import AudioSet
 from ..recipe import TEMPLATES
 
 BATCH = 32  # pictures drawn at a time
 TIMED_CALLS = 5
+BAND, SIGNAL_TO_NOISE = (300, 3400), 10  # of a telephone: Hz, and dB within the band
 
 
-@torch.no_grad()
 def embed(pipe: ImageBindUnCLIPPipeline, modality: str, items: Sequence[Any], *, quiet: bool = False) -> torch.Tensor:
     """Raw inputs as the processor takes them -> (N, D) float32 unit norm on the CPU."""
-    parts = []
-    with (
-        warnings.catch_warnings(),
-        tqdm(total=len(items), desc=f"{modality} embeddings", disable=quiet or None, leave=False) as bar,
-    ):
-        warnings.simplefilter("ignore", Bind2GenWarning)  # many stretches of motion are shorter than a window
-        for start in range(0, len(items), BATCH):
-            batch = list(items[start : start + BATCH])
-            parts.append(pipe.embed(**{modality: batch})[modality].float().cpu())
-            bar.update(len(batch))
-    return torch.cat(parts)
+    return towers.embed(pipe.imagebind, pipe.processor, modality, items, quiet=quiet)
 
 
-@torch.no_grad()
 def class_embeddings(pipe: ImageBindUnCLIPPipeline, names: Sequence[str]) -> torch.Tensor:
     """Text embedding of each concept, the mean over the caption templates: (C, D) on the CPU."""
-    ids = [pipe.processor(text=[t.format(name) for t in TEMPLATES])["input_ids"][:, 0] for name in names]
-    return pipe.imagebind.encode("text", torch.stack(ids).to(pipe.device)).float().cpu()
+    return embed_names(names, EncoderText(pipe.imagebind, pipe.processor), templates=TEMPLATES)
 
 
 @torch.no_grad()
@@ -124,11 +114,20 @@ def seconds_per_picture(pipe: ImageBindUnCLIPPipeline, sound: tuple[np.ndarray, 
     return statistics.median(taken[1:])
 
 
-def imu_recordings(data: ImuSet) -> list[ImuRecording]:
-    """Recordings as the processor takes them, in units that need no finding out."""
-    return [ImuRecording(torch.from_numpy(samples), data.sample_rate) for samples in data.recordings]
+def through_a_telephone(sounds: AudioSet) -> AudioSet:
+    """Each sound within :data:`BAND`, with white noise that its path seeds."""
+    seeds = (zlib.crc32(sample.path.encode()) for sample in sounds.samples)
+    heard = [_noisy(sound, sounds.sample_rate, seed) for sound, seed in zip(sounds.waveforms, seeds, strict=True)]
+    return replace(sounds, waveforms=heard)
 
 
-def thermal_pictures(pixels: np.ndarray) -> list[Image.Image]:
-    """(N, H, W, 3) uint8 with equal channels -> pictures of one channel, as an infrared file is read."""
-    return [Image.fromarray(picture).convert("L") for picture in pixels]
+def _noisy(waveform: np.ndarray, rate: int, seed: int) -> np.ndarray:
+    sound = _in_band(waveform, rate)
+    noise = _in_band(np.random.default_rng(seed).standard_normal(len(sound)), rate)
+    level = np.sqrt((sound**2).mean() / (noise**2).mean()) * 10 ** (-SIGNAL_TO_NOISE / 20)
+    return (sound + level * noise).astype(np.float32)
+
+
+def _in_band(waveform: np.ndarray, rate: int) -> np.ndarray:
+    spectrum, hertz = np.fft.rfft(waveform), np.fft.rfftfreq(len(waveform), 1 / rate)
+    return np.fft.irfft(np.where((hertz >= BAND[0]) & (hertz <= BAND[1]), spectrum, 0), len(waveform))

@@ -112,10 +112,15 @@ def load_held_out(folder: Path, held_out: Path | None = None, *, limit: int | No
     if untaught := [name for name in JUDGED if name not in set(training.concepts())]:
         raise InputError(f"{folder}: wanted training photos of every judged concept, found none of {untaught}")
     where = held_out or folder
+
+    def kept(data: Judged) -> Judged:
+        return data if held_out else split(data)[1]
+
     with named(where):
-        sounds = load_audio(where)
-        sounds = sounds if held_out else split(sounds)[1]
-        thermal, imu = _thermal(where, whole=bool(held_out)), _imu(where, whole=bool(held_out))
+        sounds = kept(load_audio(where))
+        is_there = any(sample.row.get("modality") == "thermal" for sample in read_rows(where / "crops.csv"))
+        thermal = kept(load_images(where, ("crops",), "thermal")) if is_there else None
+        imu = kept(load_imu(where)) if any((where / "imu").glob("*.csv.gz")) else None
     return HeldOut(
         training=training,
         photos=_judged(photos, JUDGED, limit, f"{where}: photos"),
@@ -123,20 +128,6 @@ def load_held_out(folder: Path, held_out: Path | None = None, *, limit: int | No
         thermal=thermal and _judged(thermal, THERMAL, limit, f"{where}: thermal crops"),
         imu=imu and _judged(imu, MOTIONS, limit, f"{where}: IMU recordings"),
     )
-
-
-def _thermal(folder: Path, *, whole: bool) -> ImageSet | None:
-    if not any(sample.row.get("modality") == "thermal" for sample in read_rows(folder / "crops.csv")):
-        return None
-    crops = load_images(folder, names=("crops",), modality="thermal")
-    return crops if whole else split(crops)[1]
-
-
-def _imu(folder: Path, *, whole: bool) -> ImuSet | None:
-    if not any((folder / "imu").glob("*.csv.gz")):
-        return None
-    recordings = load_imu(folder)
-    return recordings if whole else split(recordings)[1]
 
 
 def spread(names: np.ndarray, limit: int | None) -> np.ndarray:

@@ -22,6 +22,7 @@ from ...train.augment import augment_photos, erase_patches
 from ...train.loop import LoopConfig, train
 from ..data import ImageSet
 from ..towers import balanced_weights
+from .verdicts import from_scores
 
 WIDTHS = (32, 64, 128, 256)
 JUDGE_LOOP = LoopConfig(10_000, 64, 2e-3, weight_decay=0.05, ema_decay=0.999, seed=11)
@@ -72,7 +73,6 @@ def train_judge(
     images = images.take(np.isin(images.concepts(), classes))
     judged_on = judged_on.take(np.isin(judged_on.concepts(), classes))
     targets = torch.tensor([classes.index(c) for c in images.concepts()])
-    wanted = torch.tensor([classes.index(c) for c in judged_on.concepts()])
     weights = balanced_weights(images.concepts())
     torch.manual_seed(config.seed)
     judge = build_judge(len(classes))
@@ -85,9 +85,8 @@ def train_judge(
         return loss, {}
 
     def evaluate(judged: nn.Module) -> dict[str, float]:
-        right = judge_logits(judged, judged_on.pixels).argmax(1) == wanted
-        by_class = torch.stack([right[wanted == k].float().mean() for k in sorted(set(wanted.tolist()))])
-        return {"accuracy": right.float().mean().item(), "mean_class_accuracy": by_class.mean().item()}
+        found = from_scores(judge_logits(judged, judged_on.pixels), judged_on.concepts(), tuple(classes))
+        return {"accuracy": found.accuracy(), "mean_class_accuracy": found.mean_over_concepts()}
 
     return train(judge, step_loss, config, folder, evaluate=evaluate, evaluate_every=1000)
 

@@ -19,7 +19,7 @@ import torch
 from ...preprocess.words import split_words
 from ..data import Sample, held_out
 from ..recipe import JUDGED
-from .verdicts import Verdicts, auroc, nearest_class
+from .verdicts import Verdicts, nearest_class
 
 PHOTO_LABELS_FROM = 5  # photos that a label needs to be judged
 SOUND_LABELS_FROM = 4  # clips
@@ -47,8 +47,27 @@ def of_kept_source(samples: Sequence[Sample]) -> np.ndarray:
     return np.array([zlib.crc32(sample.row["source"].encode()) % SOURCES == 0 for sample in samples])
 
 
+class Labelled:
+    """Things with their rows, by concept and by finer name."""
+
+    samples: list[Sample]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @cached_property
+    def concepts(self) -> np.ndarray:
+        """(N,) names, empty where it is none of ours."""
+        return np.array([sample.concept for sample in self.samples])
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) finer names, as one would say them; empty where nobody wrote down what it is."""
+        return labels_of(self.samples)
+
+
 @dataclass(frozen=True)
-class LabelledPhotos:
+class LabelledPhotos(Labelled):
     """Photographs as they are stored, with their rows.
 
     Attributes:
@@ -61,22 +80,9 @@ class LabelledPhotos:
     samples: list[Sample]
     large: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.files)
-
     def take(self, rows: np.ndarray) -> Self:
         """Those at the places ``rows``, in this order."""
         return type(self)([self.files[i] for i in rows], [self.samples[i] for i in rows], self.large[rows])
-
-    @cached_property
-    def concepts(self) -> np.ndarray:
-        """(N,) names, empty where it is none of ours."""
-        return np.array([sample.concept for sample in self.samples])
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """(N,) finer names, as one would say them."""
-        return labels_of(self.samples)
 
     @cached_property
     def held_out(self) -> np.ndarray:
@@ -100,28 +106,6 @@ class LabelledPhotos:
         return np.flatnonzero(self.held_out | (np.isin(self.labels, self.left_out_labels) & self.large))
 
 
-@dataclass(frozen=True)
-class PhotoVerdicts:
-    """What photographs are named.
-
-    Attributes:
-        concepts, large_concepts: those of ours, and the large ones among them, among :data:`JUDGED`.
-        labels, left_out: large ones of labels that are trained, and those of labels that are not, among all judged.
-        ours, none: how near large photos of ours, and of none of ours, are to the nearest of :data:`JUDGED`: cosines.
-    """
-
-    concepts: Verdicts
-    large_concepts: Verdicts
-    labels: Verdicts
-    left_out: Verdicts
-    ours: np.ndarray
-    none: np.ndarray
-
-    def none_auroc(self) -> float:
-        """How well the cosine tells ours from none of ours."""
-        return auroc(self.ours, self.none)
-
-
 def nearest_name(
     embeds: torch.Tensor,
     vectors: Mapping[str, torch.Tensor],
@@ -142,7 +126,7 @@ def photo_verdicts(
     vectors: Mapping[str, torch.Tensor],
     judged: Sequence[str],
     left_out: Sequence[str],
-) -> PhotoVerdicts:
+) -> tuple[dict[str, Verdicts], np.ndarray, np.ndarray]:
     """Name photographs by the nearest text.
 
     Args:
@@ -150,17 +134,20 @@ def photo_verdicts(
         vectors: (D,) unit norm of every name in :data:`JUDGED` and ``judged``.
         judged: labels, one of which is the answer.
         left_out: those of them that were not trained.
+
+    Returns:
+        Answers: of those of ours (``concepts``) and the large ones among them among :data:`JUDGED`, of large ones of
+        trained ``labels`` and of those of the labels ``left_out`` among all judged; and how near large photos of ours,
+        and of none of ours, are to the nearest of :data:`JUDGED`, as cosines.
     """
-    ours = np.isin(photos.concepts, JUDGED)
-    is_left_out = np.isin(photos.labels, left_out)
+    ours, is_left_out = np.isin(photos.concepts, JUDGED), np.isin(photos.labels, left_out)
     known = photos.large & np.isin(photos.labels, judged) & ~is_left_out
     best = (embeds @ torch.stack([vectors[name] for name in JUDGED]).T).max(1).values.numpy()
-    concepts, labels = photos.concepts, photos.labels
-    return PhotoVerdicts(
-        concepts=nearest_name(embeds, vectors, concepts, JUDGED, ours),
-        large_concepts=nearest_name(embeds, vectors, concepts, JUDGED, ours & photos.large),
-        labels=nearest_name(embeds, vectors, labels, judged, known),
-        left_out=nearest_name(embeds, vectors, labels, judged, is_left_out),
-        ours=best[ours & photos.large],
-        none=best[(photos.concepts == "") & photos.large],
-    )
+    asked = {
+        "concepts": (photos.concepts, JUDGED, ours),
+        "large_concepts": (photos.concepts, JUDGED, ours & photos.large),
+        "labels": (photos.labels, judged, known),
+        "left_out": (photos.labels, judged, is_left_out),
+    }
+    found = {name: nearest_name(embeds, vectors, *about) for name, about in asked.items()}
+    return found, best[ours & photos.large], best[(photos.concepts == "") & photos.large]

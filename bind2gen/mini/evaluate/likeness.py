@@ -39,7 +39,7 @@ def mean_pixel_difference(pixels: np.ndarray) -> float:
     return (F.pdist(flat, p=1).mean() / flat.shape[1]).item()
 
 
-def mean_cosine(embeds: torch.Tensor) -> float:
+def mean_pair_cosine(embeds: torch.Tensor) -> float:
     """Mean cosine of all pairs of (N, D) unit-norm embeddings; N at least 2."""
     upper = torch.triu_indices(len(embeds), len(embeds), offset=1)
     return (embeds @ embeds.T)[upper[0], upper[1]].mean().item()
@@ -63,8 +63,8 @@ def variety(
     return Variety(
         pixels=float(np.mean([mean_pixel_difference(pixels) for pixels, _ in seeds])),
         pixels_of_photos=float(np.mean([mean_pixel_difference(pixels) for pixels, _ in photos])),
-        cosine=float(np.mean([mean_cosine(embeds) for _, embeds in seeds])),
-        cosine_of_photos=float(np.mean([mean_cosine(embeds) for _, embeds in photos])),
+        cosine=float(np.mean([mean_pair_cosine(embeds) for _, embeds in seeds])),
+        cosine_of_photos=float(np.mean([mean_pair_cosine(embeds) for _, embeds in photos])),
     )
 
 

@@ -17,21 +17,19 @@ from torch import nn
 from ...pipelines.unclip import ImageBindUnCLIPPipeline
 from ...space.everyday import EVERYDAY_WORDS
 from ...space.vocabulary import Vocabulary
-from ..data import AudioSet, ImageSet
+from ..cuts import cut_outs
+from ..data import AudioSet
 from ..recipe import JUDGED
-from ..typical import cut_outs
-from . import drawing, sheets, sums, verdicts
+from . import drawing, sums, verdicts
 from .held_out import MOTIONS, THERMAL, HeldOut
 from .judge import JUDGE_LOOP, judge_features, judge_logits
 from .likeness import PHOTOS_OF_A_CONCEPT, Closeness, Nearest, Variety, closeness, nearest, thumbnails, variety
 from .others import KINDS, PHOTOS_OF_A_KIND, Judging, Others
 from .scores import NO_DATA, NOT_IN_MODEL, Row, Scores
-from .sheets import Evaluation
-from .telephone import through_a_telephone
-from .unchosen import unchosen
+from .sheets import Evaluation, sheet
 from .verdicts import Verdicts
 
-SHEET_SEEDS = 8
+SHEET_SEEDS, TRIPLES_A_ROW = 8, 8
 
 
 @dataclass(frozen=True)
@@ -124,11 +122,15 @@ class _Run:
             memorisation=memorisation,
             seconds_per_picture=self._seconds(),
         )
-        sheet, sounds = unchosen(judging, self.options.words)
-        pictures = self._sheets(found, closest, memorisation)
-        if sheet is not None:
-            pictures["photos_with_words.webp"] = (sheet, "Photos that no one chose, with their five nearest words")
-        return Evaluation(scores, pictures, sounds)
+        chosen, sounds = judging.unchosen(self.options.words)
+        pictures = self._sheets(closest, memorisation)
+        if chosen is not None:
+            pictures["photos_with_words.webp"] = (chosen, "Photos that no one chose, with their five nearest words")
+        confusions = {
+            "Audio to text: heard (rows), named (columns), percent": found["audio_to_text"],
+            "Generated pictures: heard (rows), what the judge sees (columns), percent": found["generated"],
+        }
+        return Evaluation(scores, pictures, confusions, sounds)
 
     def _embed(self, modality: str, items: Sequence[Any]) -> torch.Tensor:
         return drawing.embed(self.pipe, modality, items, quiet=self.options.quiet)
@@ -139,15 +141,12 @@ class _Run:
     def _draw_seeds(self, first: np.ndarray) -> np.ndarray:
         """Seeds 0 to 7 of one sound a concept."""
         sounds, chosen = self.data.sounds, np.repeat(first, SHEET_SEEDS)
-        repeated = AudioSet(
-            [sounds.waveforms[i] for i in chosen], [sounds.samples[i] for i in chosen], sounds.sample_rate
-        )
-        pictures = self._draw(repeated, list(range(SHEET_SEEDS)) * len(first))
+        pictures = self._draw(sounds.take(chosen), list(range(SHEET_SEEDS)) * len(first))
         return pictures.reshape(len(first), SHEET_SEEDS, *pictures.shape[1:])
 
     def _verdicts(self) -> dict[str, Verdicts]:
         classes = drawing.class_embeddings(self.pipe, JUDGED)
-        by_telephone = self._embed("audio", drawing.with_rate(through_a_telephone(self.data.sounds)))
+        by_telephone = self._embed("audio", drawing.with_rate(drawing.through_a_telephone(self.data.sounds)))
         back = drawing.reconstruct(self.pipe, self.data.photos.pixels, quiet=self.options.quiet)
         judged = {"generated": (self.pictures, self.heard), "judge_on_photos": (self.data.photos.pixels, self.seen),
                   "judge_on_reconstructions": (back, self.seen)}  # fmt: skip
@@ -165,13 +164,14 @@ class _Run:
 
     def _other(self, modality: str, names: tuple[str, ...]) -> Row:
         """Zero-shot over the concepts of a modality that not every model has."""
-        data = self.data.thermal if modality == "thermal" else self.data.imu
+        data = getattr(self.data, modality)
         if modality not in self.pipe.imagebind.towers:
             return Row(why=NOT_IN_MODEL)
         if data is None:
             return Row(why=NO_DATA)
-        is_thermal = isinstance(data, ImageSet)
-        items: Sequence[Any] = drawing.thermal_pictures(data.pixels) if is_thermal else drawing.imu_recordings(data)
+        # One channel, as an infrared file is read.
+        greys = (Image.fromarray(picture).convert("L") for picture in getattr(data, "pixels", ()))
+        items = data.recordings if modality == "imu" else list(greys)
         classes = drawing.class_embeddings(self.pipe, names)
         answers = verdicts.nearest_class(self._embed(modality, items), classes, data.concepts(), names)
         return Row.of(answers)
@@ -217,30 +217,21 @@ class _Run:
         }
 
     def _sheets(
-        self, found: dict[str, Verdicts], closest: dict[str, Nearest], compared: dict[str, Closeness | None]
+        self, closest: dict[str, Nearest], compared: dict[str, Closeness | None]
     ) -> dict[str, tuple[Image.Image, str]]:
         medians = ", ".join(f"{space} {c.median_of_photos:.2f}" for space, c in compared.items() if c is not None)
         nearest_photos = [self.shown[near.places] for near in closest.values()]
-        captions = [
-            f"{name[:8]} {pixels:.0f} {judge:.2f}"
-            for name, pixels, judge in zip(self.heard, *(near.distances for near in closest.values()), strict=True)
-        ]
+        distances = zip(*(near.distances for near in closest.values()), strict=True)
+        captions = [f"{name[:8]} {p:.0f} {j:.2f}" for name, (p, j) in zip(self.heard, distances, strict=True)]
+        beside = zip(zip(self.pictures, *nearest_photos, strict=True), ([line] for line in captions), strict=True)
         return {
             "contact_sheet.webp": (
-                sheets.contact_sheet(self.names, self.by_seed),
+                sheet([(row, [name]) for name, row in zip(self.names, self.by_seed, strict=True)]),
                 "The first held-out sound of each concept, seeds 0 to 7, nothing picked",
             ),
             "nearest_training_photos.webp": (
-                sheets.nearest_sheet(self.pictures, nearest_photos, captions),
+                sheet(list(beside), TRIPLES_A_ROW),
                 "Each generated picture, its nearest training photo by pixels and by the judge's features, and "
                 f"both distances (median of held-out photos: {medians})",
-            ),
-            "confusion_audio_to_text.png": (
-                sheets.confusion_picture(found["audio_to_text"]),
-                "Audio to text: heard (rows), named (columns), percent",
-            ),
-            "confusion_generated.png": (
-                sheets.confusion_picture(found["generated"]),
-                "Generated pictures: heard (rows), what the judge sees (columns), percent",
             ),
         }

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ...errors import InputError
 from ...pipelines.class_prompts import ClassPrompter
 from ...pipelines.unclip import ImageBindUnCLIPPipeline
+from ...preprocess.image import upright
 from ...space.vocabulary import Vocabulary
-from ..data import AudioSet, load_audio, read_members, read_rows
+from ...studio.words import NearestWords
+from ..data import AudioSet, load_audio, read_files, read_rows
 from ..recipe import JUDGED
 from . import drawing, verdicts
 from .held_out import folder_of, named, spread
 from .labels import (
     SOUND_LABELS_FROM,
     LabelledPhotos,
-    PhotoVerdicts,
     frequent,
     labels_of,
     nearest_name,
@@ -27,16 +30,19 @@ from .labels import (
     photo_verdicts,
 )
 from .scores import NO_DATA, Row
-from .verdicts import Verdicts
+from .sheets import sheet
+from .verdicts import Verdicts, auroc
 
 KINDS, PHOTOS_OF_A_KIND = 10, 60  # that a sound is to find its photo among
 LOST = 0.05  # share of known sounds that may be refused with the unknown
-FIRST = 5  # labels
-SEED = 0  # of the choice of kinds and photos
+FIRST = 5  # labels, or words
+PICTURE = 160  # pixels, the longer side of a picture above its words
+UNCHOSEN = 20  # photos and sounds that are shown with their words
+SEED = 0  # of the choice of kinds, photos and sounds
 
 
 @dataclass(frozen=True)
-class Photos:
+class OtherPhotos:
     """Photographs to judge on.
 
     Attributes:
@@ -54,7 +60,7 @@ class Photos:
 
 
 @dataclass(frozen=True)
-class Sounds:
+class OtherSounds:
     """Clips to judge on, and the labels that are answered."""
 
     clips: AudioSet
@@ -65,8 +71,8 @@ class Sounds:
 class Others:
     """Other people's data; None where there is none."""
 
-    photos: Photos | None = None
-    sounds: Sounds | None = None
+    photos: OtherPhotos | None = None
+    sounds: OtherSounds | None = None
 
 
 def load_others(folder: Path, held_out: Path | None = None, *, limit: int | None = None) -> Others:
@@ -88,7 +94,7 @@ def _has(folder: Path | None, name: str) -> bool:
     return folder is not None and (folder_of(folder, name) / f"{name}.csv").is_file()
 
 
-def _photos(folder: Path, held_out: Path | None, limit: int | None) -> Photos | None:
+def _photos(folder: Path, held_out: Path | None, limit: int | None) -> OtherPhotos | None:
     if not _has(held_out or folder, "photos"):
         return None
     files = _labelled(held_out or folder)
@@ -98,17 +104,17 @@ def _photos(folder: Path, held_out: Path | None, limit: int | None) -> Photos | 
         return None
     kept = np.ones(len(rows), bool) if held_out else files.held_out[rows]
     about = _labelled(folder) if held_out and _has(folder, "photos") else files
-    return Photos(files, rows, kept, about.judged_labels, about.left_out_labels)
+    return OtherPhotos(files, rows, kept, about.judged_labels, about.left_out_labels)
 
 
 def _labelled(folder: Path) -> LabelledPhotos:
     place = folder_of(folder, "photos")
     with named(place):
-        members, samples = read_members(place / "photos.tar"), read_rows(place / "photos.csv")
-        return LabelledPhotos([members[s.path] for s in samples], samples, np.ones(len(samples), bool))
+        samples, files = map(list, zip(*read_files(place, "photos"), strict=True))
+    return LabelledPhotos(files, samples, np.ones(len(samples), bool))
 
 
-def _sounds(folder: Path, held_out: Path | None, limit: int | None) -> Sounds | None:
+def _sounds(folder: Path, held_out: Path | None, limit: int | None) -> OtherSounds | None:
     if not _has(held_out or folder, "sounds"):
         return None
     place = folder_of(held_out or folder, "sounds")
@@ -123,7 +129,7 @@ def _sounds(folder: Path, held_out: Path | None, limit: int | None) -> Sounds | 
         return None
     with named(place):
         clips = load_audio(place, "sounds", samples)
-    return Sounds(clips, frequent(labels_of(about).tolist(), SOUND_LABELS_FROM))
+    return OtherSounds(clips, frequent(labels_of(about).tolist(), SOUND_LABELS_FROM))
 
 
 class Judging:
@@ -215,24 +221,52 @@ class Judging:
         if self.data.photos is None:
             return dict.fromkeys(names, Row(why=NO_DATA))
         photos = self.data.photos
-        found = photo_verdicts(
+        found, ours, none = photo_verdicts(
             photos.files.take(photos.judged), self.photo_embeds, self.vectors, photos.labels, photos.left_out
         )
-        rows = [_row(answers) for answers in (found.large_concepts, found.labels, found.left_out)]
-        return dict(zip(names, [*rows, _none(found)], strict=True))
+        rows = [_row(found[name]) for name in ("large_concepts", "labels", "left_out")]
+        told = len(ours) and len(none)
+        rows.append(Row(auroc(ours, none), chance=0.5, items=len(none)) if told else Row(why=NO_DATA))
+        return dict(zip(names, rows, strict=True))
+
+    # ---- what no one chose ----
+
+    def unchosen(self, words: Sequence[str] | Vocabulary) -> tuple[Image.Image | None, list[list[str]]]:
+        """A sheet of photos with the words that the model finds nearest, and a line a sound: its label, and the words.
+
+        None and [] where there are none.
+        """
+        photos, sounds, made, lines = self.data.photos, self.data.sounds, None, []
+        if photos is None and sounds is None:
+            return None, []
+        known = NearestWords.for_pipeline(self.pipe, words)
+
+        def told(modality: str, embeds: torch.Tensor) -> list[list[str]]:
+            moved = self.pipe.adapter.shift(modality, embeds.to(self.pipe.device))
+            return [list(known.nearest(row[None], FIRST)) for row in moved]
+
+        if photos is not None and photos.held_out.any():
+            chosen = _drawn(np.flatnonzero(photos.held_out))
+            pictures = [[upright(photos.files.files[i])] for i in photos.judged[chosen]]
+            words_of = told("image", self.photo_embeds[chosen])
+            made = sheet(list(zip(pictures, words_of, strict=True)), FIRST, side=PICTURE)
+        if sounds is not None:
+            chosen = _drawn(np.arange(len(sounds.clips.samples)))
+            labels = labels_of([sounds.clips.samples[i] for i in chosen]).tolist()
+            near = told("audio", self.sound_embeds[chosen])
+            lines = [[label, ", ".join(five)] for label, five in zip(labels, near, strict=True)]
+        return made, lines
+
+
+def _drawn(among: np.ndarray) -> np.ndarray:
+    return np.sort(np.random.default_rng(SEED).choice(among, min(UNCHOSEN, len(among)), replace=False))
 
 
 def _row(answers: Verdicts) -> Row:
     return Row.of(answers) if len(answers.wanted) else Row(why=NO_DATA)
 
 
-def _none(found: PhotoVerdicts) -> Row:
-    if not len(found.ours) or not len(found.none):
-        return Row(why=NO_DATA)
-    return Row(found.none_auroc(), chance=0.5, items=len(found.none))
-
-
-def gallery(photos: Photos, heard: np.ndarray) -> np.ndarray:
+def gallery(photos: OtherPhotos, heard: np.ndarray) -> np.ndarray:
     """Places of up to :data:`PHOTOS_OF_A_KIND` photos of each of up to :data:`KINDS` kinds that are heard as well.
 
     Kinds with photos enough go first, and of a kind those photos that are judged on; what is left is drawn by

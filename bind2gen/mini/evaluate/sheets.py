@@ -1,11 +1,11 @@
-"""Pictures of an evaluation: contact sheet, nearest training photos, confusion matrices, and a page that shows all."""
+"""What an evaluation shows: sheets of pictures with text, and a page with them, the table and confusion matrices."""
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,91 +15,33 @@ from ...files.atomic import written_whole
 from .scores import Scores
 from .verdicts import Verdicts
 
-MARGIN = 96  # pixels for a concept's name
-TEXT = 12  # pixels
-CELL = 32  # pixels, of a confusion matrix
-TRIPLES_A_ROW = 8
-PICTURE = 160  # pixels, the longer side of a picture above its words
-WORDS_A_ROW = 5
+TEXT, LINE, MARGIN = 12, 15, 4  # pixels: of letters, of lines and around a group
 HEARD = ("its source calls it", "nearest words")
 
-
-def contact_sheet(names: Sequence[str], pictures: np.ndarray) -> Image.Image:
-    """One row a concept: (C, S, H, W, 3) uint8, S pictures of one sound each."""
-    rows, columns, side = pictures.shape[:3]
-    sheet, pen = _page(MARGIN + columns * side, rows * side)
-    for row, name in enumerate(names):
-        pen.text((4, row * side + (side - TEXT) // 2), name, fill="black", font=_font())
-        for column in range(columns):
-            sheet.paste(Image.fromarray(pictures[row, column]), (MARGIN + column * side, row * side))
-    return sheet
+Picture = Image.Image | np.ndarray  # an array (H, W, 3) uint8
+Group = tuple[Sequence[Picture], Sequence[str]]  # pictures side by side, and lines of text under them
 
 
-def nearest_sheet(pictures: np.ndarray, found: Sequence[np.ndarray], captions: Sequence[str]) -> Image.Image:
-    """Each generated picture beside training photos that are nearest to it in one sense or another.
+def sheet(groups: Sequence[Group], a_row: int = 1, *, side: int = 0) -> Image.Image:
+    """Groups in rows of ``a_row``, all with as many pictures and lines as the largest.
 
     Args:
-        pictures: (N, H, W, 3) uint8.
-        found: sets of N photos, one for each sense of nearness.
-        captions: N lines to stand under each group.
+        side: longer side in pixels that pictures are brought to; 0 leaves those of one size as they are.
     """
-    side, width = pictures.shape[1], (1 + len(found)) * pictures.shape[1] + 8
-    rows = -(-len(pictures) // TRIPLES_A_ROW)
-    height = side + TEXT + 8
-    columns = min(TRIPLES_A_ROW, len(pictures))
-    sheet, pen = _page(columns * width, rows * height)
-    for i, caption in enumerate(captions):
-        left, top = i % TRIPLES_A_ROW * width, i // TRIPLES_A_ROW * height
-        for k, pixels in enumerate((pictures, *found)):
-            sheet.paste(Image.fromarray(pixels[i]), (left + k * side, top))
-        pen.text((left + 2, top + side + 1), caption, fill="black", font=_font())
-    return sheet
-
-
-def word_sheet(pictures: Sequence[Image.Image], words: Sequence[Sequence[str]]) -> Image.Image:
-    """Pictures of any size in rows of :data:`WORDS_A_ROW`, under each its words, one a line."""
-    lines = max(len(told) for told in words)
-    width, height = PICTURE + 8, PICTURE + lines * (TEXT + 3) + 12
-    sheet, pen = _page(WORDS_A_ROW * width, -(-len(pictures) // WORDS_A_ROW) * height)
-    for i, (picture, told) in enumerate(zip(pictures, words, strict=True)):
-        left, top = i % WORDS_A_ROW * width + 4, i // WORDS_A_ROW * height + 4
-        small = ImageOps.contain(picture, (PICTURE, PICTURE))
-        sheet.paste(small, (left, top + PICTURE - small.height))
-        for k, word in enumerate(told):
-            pen.text((left, top + PICTURE + 2 + k * (TEXT + 3)), word, fill="black", font=_font())
-    return sheet
-
-
-def confusion_picture(verdicts: Verdicts) -> Image.Image:
-    """Rows: what was wanted; columns: what was found; percent of the row in each cell, darker is more."""
-    shares, names = verdicts.confusion(), verdicts.classes
-    sheet, pen = _page(MARGIN + len(names) * CELL, MARGIN + len(names) * CELL)
-    upright, upright_pen = _page(MARGIN, len(names) * CELL)  # drawn lying, then turned
-    for k, name in enumerate(names):
-        upright_pen.text((4, k * CELL + (CELL - TEXT) // 2), name, fill="black", font=_font())
-        pen.text((4, MARGIN + k * CELL + (CELL - TEXT) // 2), name, fill="black", font=_font())
-    sheet.paste(upright.transpose(Image.Transpose.ROTATE_90), (MARGIN, 0))
-    for row in range(len(names)):
-        for column in range(len(names)):
-            _cell(pen, MARGIN + column * CELL, MARGIN + row * CELL, shares[row, column])
-    return sheet
-
-
-def _cell(pen: ImageDraw.ImageDraw, left: int, top: int, share: float) -> None:
-    light = round(255 * (1 - share))
-    pen.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=(light, light, 255), outline="lightgrey")
-    if round(100 * share):
-        ink = "white" if share > 0.5 else "black"
-        pen.text((left + 7, top + (CELL - TEXT) // 2), f"{100 * share:.0f}", fill=ink, font=_font())
-
-
-def _page(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    sheet = Image.new("RGB", (width, height), "white")
-    return sheet, ImageDraw.Draw(sheet)
-
-
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(TEXT)
+    shown = [[Image.fromarray(p) if isinstance(p, np.ndarray) else p for p in pictures] for pictures, _ in groups]
+    side = side or shown[0][0].width
+    width = max(map(len, shown)) * side + 2 * MARGIN
+    height = side + max(len(lines) for _, lines in groups) * LINE + 2 * MARGIN
+    made = Image.new("RGB", (min(a_row, len(groups)) * width, -(-len(groups) // a_row) * height), "white")
+    pen, font = ImageDraw.Draw(made), ImageFont.load_default(TEXT)
+    for i, (pictures, (_, lines)) in enumerate(zip(shown, groups, strict=True)):
+        left, top = i % a_row * width + MARGIN, i // a_row * height + MARGIN
+        for k, picture in enumerate(pictures):
+            fitted = picture if picture.width == picture.height == side else ImageOps.contain(picture, (side, side))
+            made.paste(fitted, (left + k * side, top + side - fitted.height))
+        for k, line in enumerate(lines):
+            pen.text((left, top + side + 1 + k * LINE), line, fill="black", font=font)
+    return made
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
@@ -107,32 +49,52 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
     return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
 
 
-def index_page(scores: Scores, pictures: Sequence[tuple[str, str]], sounds: Sequence[Sequence[str]] = ()) -> str:
-    """An HTML page with the table and the pictures.
+def _confusion(found: Verdicts) -> str:
+    """A table of percents, the darker the more: a row for each name that was wanted, a column for each found."""
+    head = "".join(f'<td style="writing-mode:vertical-rl">{html.escape(name)}</td>' for name in found.classes)
+    rows = [f"<tr><td></td>{head}</tr>"]
+    for name, shares in zip(found.classes, found.confusion(), strict=True):
+        cells = (
+            f'<td style="background:rgba(90,160,255,{share:.2f})">{f"{100 * share:.0f}" if share >= 0.005 else ""}</td>'
+            for share in shares
+        )
+        rows.append(f"<tr><td>{html.escape(name)}</td>{''.join(cells)}</tr>")
+    return f"<table>{''.join(rows)}</table>"
+
+
+def index_page(
+    scores: Scores,
+    pictures: Sequence[tuple[str, str]],
+    confusions: Mapping[str, Verdicts] | None = None,
+    sounds: Sequence[Sequence[str]] = (),
+) -> str:
+    """An HTML page with the table, the pictures and the confusion matrices.
 
     Args:
         pictures: (file name, caption).
+        confusions: by caption.
         sounds: of each its label, and the words that the model finds nearest.
     """
-    heard = f"<h2>{len(sounds)} sounds that no one chose</h2>{_table([HEARD, *sounds])}" if sounds else ""
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in scores.notes())
-    shown = "".join(
-        f'<h2>{html.escape(caption)}</h2><img src="{html.escape(name)}" alt="{html.escape(caption)}">'
-        for name, caption in pictures
-    )
+    parts = {caption: f'<img src="{html.escape(n)}" alt="{html.escape(caption)}">' for n, caption in pictures}
+    parts |= {caption: _confusion(found) for caption, found in (confusions or {}).items()}
+    parts |= {f"{len(sounds)} sounds that no one chose": _table([HEARD, *sounds])} if sounds else {}
     title = html.escape(f"Scores of {scores.model}")
     return (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<body><h1>{title}</h1>{_table(scores.cells())}{notes}{shown}{heard}</body></html>\n"
+        f"<body><h1>{title}</h1>{_table(scores.cells())}"
+        + "".join(f"<p>{html.escape(note)}</p>" for note in scores.notes())
+        + "".join(f"<h2>{html.escape(caption)}</h2>{part}" for caption, part in parts.items())
+        + "</body></html>\n"
     )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores, pictures by file name with their captions, and sounds: label and nearest words."""
+    """Scores, pictures by file name with their captions, answers by caption, and sounds: label and nearest words."""
 
     scores: Scores
     pictures: dict[str, tuple[Image.Image, str]]
+    confusions: dict[str, Verdicts] = field(default_factory=dict)
     sounds: Sequence[Sequence[str]] = ()
 
     def write(self, folder: Path) -> list[Path]:
@@ -141,12 +103,12 @@ class Evaluation:
         shown = [(name, caption) for name, (_, caption) in self.pictures.items()]
         texts = {
             "scores.json": json.dumps(self.scores.to_dict(), indent=1) + "\n",
-            "index.html": index_page(self.scores, shown, self.sounds),
+            "index.html": index_page(self.scores, shown, self.confusions, self.sounds),
         }
         for name, text in texts.items():
             with written_whole(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         for name, (picture, _) in self.pictures.items():
             with written_whole(folder / name) as temporary:
-                picture.save(temporary, quality=90)  # of 100; PNG takes no notice
+                picture.save(temporary, quality=90)  # of 100
         return [folder / name for name in (*texts, *self.pictures)]

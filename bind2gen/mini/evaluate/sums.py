@@ -20,14 +20,14 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Sums:
     """Photo ``photos[i]`` goes with sound ``sounds[i]``, of another concept; both (N,) places in their sets."""
 
     photos: np.ndarray
     sounds: np.ndarray
 
 
-def draw_pairs(seen: np.ndarray, heard: np.ndarray, count: int = PAIRS, seed: int = SEED) -> Pairs:
+def draw_pairs(seen: np.ndarray, heard: np.ndarray, count: int = PAIRS, seed: int = SEED) -> Sums:
     """Draw a photo and a sound of two different concepts, ``count`` times; concepts are equally likely.
 
     Args:
@@ -48,10 +48,10 @@ def draw_pairs(seen: np.ndarray, heard: np.ndarray, count: int = PAIRS, seed: in
         photo = rng.choice([name for name in images if name != sound])
         photos.append(rng.choice(np.flatnonzero(seen == photo)))
         sounds.append(rng.choice(np.flatnonzero(heard == sound)))
-    return Pairs(np.array(photos), np.array(sounds))
+    return Sums(np.array(photos), np.array(sounds))
 
 
-def found_both(places: np.ndarray, concepts: np.ndarray, pairs: Pairs, heard: np.ndarray) -> np.ndarray:
+def found_both(places: np.ndarray, concepts: np.ndarray, pairs: Sums, heard: np.ndarray) -> np.ndarray:
     """(N,) bool: the concepts of the photo and of the sound are both among what was found.
 
     Args:
@@ -65,7 +65,7 @@ def found_both(places: np.ndarray, concepts: np.ndarray, pairs: Pairs, heard: np
     return sees & hears
 
 
-def chance_of_both(concepts: np.ndarray, pairs: Pairs, heard: np.ndarray) -> float:
+def chance_of_both(concepts: np.ndarray, pairs: Sums, heard: np.ndarray) -> float:
     """What five photos drawn at random (with replacement) would score."""
     names, counts = np.unique(concepts, return_counts=True)
     share = dict(zip(names, counts / len(concepts), strict=True))

@@ -34,6 +34,11 @@ class Verdicts:
         """The mean of :meth:`by_concept`: concepts with many items count no more than others."""
         return float(np.mean(list(self.by_concept().values())))
 
+    def figures(self, name: str) -> dict[str, float]:
+        """How many there are, and both shares, as stages write them."""
+        shares = {f"{name}_first": self.accuracy(), f"{name}_mean_class": self.mean_over_concepts()}
+        return {name: len(self.wanted)} | shares
+
     def confusion(self) -> np.ndarray:
         """(C, C) shares: row c says how items of class c were answered, and sums to 1 (or to 0 without items)."""
         place = {name: i for i, name in enumerate(self.classes)}

@@ -1,4 +1,4 @@
-"""Vehicles, rotors and small mechanisms. Each takes a generator, gives (N,) float64."""
+"""Vehicles, rotors, small mechanisms, and the sea. Each takes a generator, gives (N,) float64."""
 
 from __future__ import annotations
 
@@ -140,3 +140,14 @@ def drone(rng: np.random.Generator) -> np.ndarray:
         hum += voice(rng, pitch, (blades, blades), tilt=-5.0, rough=0.003)
     air = noise(rng, size, ((60, -20), (300, -6), (1500, -3), (4000, -4), (8000, -6)))
     return 0.5 * hum + 0.8 * air
+
+
+def sea(rng: np.random.Generator) -> np.ndarray:
+    """Breaking waves: a steady wash; each wave swells from low to bright and runs out in foam."""
+    size = len(seconds(DURATION))
+    wash = noise(rng, size, ((40, -12), (150, -3), (400, 0), (1500, -8), (4000, -17), (8000, -26)))
+    foam = noise(rng, size, ((200, -18), (800, 0), (2500, -3), (5000, -8), (8000, -16)))
+    crest = rng.uniform(0.3, 0.5)
+    wave = path(((0, 0.45), (crest, 1.0), (crest + 0.25, 0.65), (1, 0.45)), size)
+    hiss = path(((0, 0.3), (crest, 0.5), (crest + 0.12, 1.0), (1, 0.3)), size)
+    return wash * wave * (1 + 0.08 * wander(rng, size, 6.0)) + 0.45 * foam * hiss * (1 + 0.1 * wander(rng, size, 12.0))

@@ -15,7 +15,6 @@ BARK: Formants = ((650, 350, 0), (1350, 450, 2), (2500, 800, -6), (4200, 1500, -
 MEOW_I: Formants = ((600, 300, -4), (2300, 500, 2), (3400, 700, 0), (5200, 1200, -6))
 MEOW_A: Formants = ((1000, 350, 2), (1800, 450, 4), (3300, 700, 0), (5200, 1400, -4))
 MEOW_U: Formants = ((650, 300, 2), (1200, 400, 0), (3000, 700, -10), (5000, 1200, -16))
-CROW: Formants = ((900, 400, -4), (1900, 600, 2), (3100, 700, 2), (4600, 1200, -4))
 MOO_CLOSED: Formants = ((260, 150, 0), (900, 300, -10), (2200, 600, -22))
 MOO_OPEN: Formants = ((480, 250, 0), (950, 300, 0), (1700, 500, -4), (3000, 900, -10))
 BAA: Formants = ((720, 130, 3), (1900, 170, 6), (2780, 210, 0), (3900, 800, -10))
@@ -44,19 +43,6 @@ def cat(rng: np.random.Generator) -> np.ndarray:
         place(canvas, at, meow * swell(size, 0.15, 0.3))
         at += size / SAMPLE_RATE + rng.uniform(0.7, 1.0)
     return over(rng, room(rng, canvas, time=0.4, wet=0.15), -58, INDOORS)
-
-
-def rooster(rng: np.random.Generator) -> np.ndarray:
-    """Cock-a-doodle-doo: three short notes and a long one that sinks at its end."""
-    canvas, at, base = np.zeros(len(seconds(DURATION))), rng.uniform(0.4, 0.8), rng.uniform(0.92, 1.1)
-    notes = ((0.22, 520, 640), (0.18, 640, 760), (0.45, 820, 900), (1.3, 930, 560))
-    for duration, first, last in notes:
-        size = len(seconds(duration * rng.uniform(0.9, 1.1)))
-        pitch = base * path(((0, first * 0.85), (0.15, first), (0.6, 0.5 * (first + last)), (1, last * 0.9)), size)
-        note = voice(rng, pitch, (CROW, CROW), tilt=-2.0, rough=0.015, breath=0.12)
-        place(canvas, at, note * swell(size, 0.03, 0.08 if duration < 1 else 0.4))
-        at += size / SAMPLE_RATE + rng.uniform(0.02, 0.06)
-    return over(rng, room(rng, canvas, time=0.8, wet=0.2), -50, OUTDOORS)
 
 
 def _whistle(rng: np.random.Generator, low: float, high: float, duration: float) -> np.ndarray:

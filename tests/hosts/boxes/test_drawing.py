@@ -145,6 +145,11 @@ def test_long_names_are_cut_and_scores_stay(labels_drawn):
     assert labels_drawn[0][2] - labels_drawn[0][0] <= 210
 
 
+def test_names_in_greek_cyrillic_and_arabic_letters_are_no_boxes():
+    shapes = [bytes(detection_drawing.font(20).getmask(letter)) for letter in "\uffffaдωش"]
+    assert len(set(shapes)) == 5
+
+
 def test_small_pictures_are_enlarged_by_whole_factors():
     assert draw_detections(grey(64, 48), found([], (64, 48))).size == (320, 240)
     assert draw_detections(grey(64, 48), found([], (64, 48)), min_side=1).size == (64, 48)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from bind2gen.mini.evaluate.likeness import (
     Nearest,
     closeness,
-    mean_cosine,
+    mean_pair_cosine,
     mean_pixel_difference,
     nearest,
     thumbnails,
@@ -89,4 +89,4 @@ def test_equal_pictures_have_no_variety_and_noise_has_much():
 def test_means_are_over_pairs_of_two_different_items():
     pixels = np.stack([np.full((2, 2, 3), level, np.uint8) for level in (0, 10, 40)])
     assert mean_pixel_difference(pixels) == pytest.approx((10 + 40 + 30) / 3)
-    assert mean_cosine(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])) == pytest.approx(1 / 3)
+    assert mean_pair_cosine(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])) == pytest.approx(1 / 3)

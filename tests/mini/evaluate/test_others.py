@@ -11,10 +11,9 @@ from PIL import Image
 from bind2gen.errors import InputError, UnreadableError
 from bind2gen.mini.data import AudioSet, Sample
 from bind2gen.mini.evaluate import drawing, labels, others
-from bind2gen.mini.evaluate.others import Judging, Others, gallery, load_others
+from bind2gen.mini.evaluate.drawing import BAND, SIGNAL_TO_NOISE, through_a_telephone
+from bind2gen.mini.evaluate.others import UNCHOSEN, Judging, Others, gallery, load_others
 from bind2gen.mini.evaluate.scores import GOALS, NO_DATA, OTHERS
-from bind2gen.mini.evaluate.telephone import BAND, SIGNAL_TO_NOISE, through_a_telephone
-from bind2gen.mini.evaluate.unchosen import COUNT, unchosen
 from bind2gen.mini.recipe import JUDGED
 
 WORDS = (*OTHER_LABELS, "sea", "car")
@@ -120,7 +119,7 @@ def test_without_data_every_row_says_so_and_nothing_is_shown(tmp_path, pipe):
     judging = Judging(pipe, load_others(tmp_path), quiet=True)
     rows, moved = judging.rows()
     assert {name: row.why for name, row in rows.items()} == dict.fromkeys(ROWS, NO_DATA) and not moved
-    assert unchosen(judging) == (None, [])
+    assert judging.unchosen(WORDS) == (None, [])
 
 
 def test_photos_alone_without_labels_fill_the_rows_that_they_can(tmp_path, pipe):
@@ -162,7 +161,7 @@ def test_the_gallery_takes_full_kinds_and_held_out_photos_first(folder, monkeypa
     monkeypatch.setattr(others, "KINDS", 1)
     rare = (photos.files.concepts == "dog").nonzero()[0][3:]
     files = photos.files.take(np.setdiff1d(np.arange(len(photos.files)), rare))
-    fewer = others.Photos(files, np.zeros(0, int), np.zeros(0, bool), [], [])
+    fewer = others.OtherPhotos(files, np.zeros(0, int), np.zeros(0, bool), [], [])
     assert set(fewer.files.concepts[gallery(fewer, np.array(["dog", "bird"]))]) == {"bird"}
     assert len(gallery(photos, np.array(["sea"]))) == 0
 
@@ -187,10 +186,10 @@ def test_a_telephone_takes_its_band_and_adds_its_noise():
 
 def test_what_no_one_chose_has_its_nearest_words(folder, pipe):
     judging = Judging(pipe, load_others(folder), quiet=True)
-    sheet, lines = unchosen(judging, WORDS)
-    assert len(lines) == len(judging.data.sounds.clips.samples) < COUNT  # all there are
+    sheet, lines = judging.unchosen(WORDS)
+    assert len(lines) == len(judging.data.sounds.clips.samples) < UNCHOSEN  # all there are
     assert [label for label, _ in lines] == [s.row["label"] for s in judging.data.sounds.clips.samples]
     assert all(len(set(words.split(", ")) & set(WORDS)) == 5 for _, words in lines)
     assert (np.asarray(sheet) < 255).any()
-    again = unchosen(judging, WORDS)
+    again = judging.unchosen(WORDS)
     assert again[1] == lines and np.array_equal(again[0], sheet)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,17 +9,7 @@ from PIL import Image
 
 from bind2gen.mini.evaluate.likeness import Closeness, Variety
 from bind2gen.mini.evaluate.scores import GOALS, NOT_IN_MODEL, Row, Scores
-from bind2gen.mini.evaluate.sheets import (
-    CELL,
-    MARGIN,
-    PICTURE,
-    TEXT,
-    confusion_picture,
-    contact_sheet,
-    index_page,
-    nearest_sheet,
-    word_sheet,
-)
+from bind2gen.mini.evaluate.sheets import LINE, MARGIN, index_page, sheet
 from bind2gen.mini.evaluate.verdicts import Verdicts
 
 
@@ -73,41 +64,35 @@ def test_the_page_escapes_names_and_shows_the_pictures(scores):
     assert "mini &lt;1&gt;" in page and "mini <1>" not in page
     assert '<img src="a.png" alt="heard &amp; seen">' in page
     assert page.count("<tr>") == 1 + 2 + len(GOALS)
-    heard = index_page(scores, [], [("a < b", "sea, dog")])
+    heard = index_page(scores, [], sounds=[("a < b", "sea, dog")])
     assert "<td>a &lt; b</td><td>sea, dog</td>" in heard and heard.count("<tr>") == page.count("<tr>") + 2
 
 
-def test_the_contact_sheet_holds_every_picture_at_its_place():
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16, 3), dtype=np.uint8)
-    sheet = np.asarray(contact_sheet(["dog", "sea"], pictures))
-    assert sheet.shape == (32, MARGIN + 48, 3)
-    assert np.array_equal(sheet[16:, MARGIN + 32 :], pictures[1, 2])
-    assert (sheet[:16, :MARGIN] < 128).any()  # the name
+def test_a_sheet_holds_every_picture_at_its_place_above_its_lines():
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16, 3), dtype=np.uint8)
+    made = np.asarray(sheet([(row, ["dog", "x" * (i != 3)]) for i, row in enumerate(pictures)], 2))
+    width, height = 3 * 16 + 2 * MARGIN, 16 + 2 * LINE + 2 * MARGIN
+    assert made.shape == (3 * height, 2 * width, 3)
+    for i, row in enumerate(pictures):
+        top, left = i // 2 * height + MARGIN, i % 2 * width + MARGIN
+        assert np.array_equal(made[top : top + 16, left : left + 48], np.concatenate(row, 1))
+        lines = made[top + 17 : top + 17 + 2 * LINE, left : left + 48] < 128
+        assert lines[:LINE].any() and lines[LINE:].any() == (i != 3)
 
 
-def test_the_sheet_of_neighbours_puts_each_picture_beside_its_own():
-    pictures, near = (np.full((10, 16, 16, 3), level, np.uint8) + np.arange(10, dtype=np.uint8)[:, None, None, None]
-                      for level in (50, 150))  # fmt: skip
-    sheet = np.asarray(nearest_sheet(pictures, [near], ["x"] * 10))
-    for level in range(10):
-        rows, columns = np.nonzero((sheet == 50 + level).all(2))
-        top, left = rows.min(), columns.min()
-        assert (sheet[top : top + 16, left + 16 : left + 32] == 150 + level).all()
-
-
-def test_the_sheet_of_words_holds_each_picture_above_its_words():
-    pictures = [Image.new("RGB", size, (k, 200, 200)) for k, size in enumerate([(320, 160), (40, 80), *[(8, 8)] * 5])]
-    sheet = np.asarray(word_sheet(pictures, [["dog", "sea"]] * 6 + [["dog", ""]]))
-    boxes = [np.argwhere((sheet == (k, 200, 200)).all(2)) for k in range(7)]
+def test_pictures_of_any_size_stand_on_their_lines():
+    sizes = [(320, 160), (40, 80), *[(8, 8)] * 5]
+    groups = [([Image.new("RGB", size, (k, 200, 200))], ["dog"]) for k, size in enumerate(sizes)]
+    made = np.asarray(sheet(groups, 5, side=160))
+    boxes = [np.argwhere((made == (k, 200, 200)).all(2)) for k in range(7)]
     sizes = [tuple(box.max(0) - box.min(0) + 1) for box in boxes]
-    assert sizes == [(PICTURE / 2, PICTURE), (PICTURE, PICTURE / 2)] + [(PICTURE, PICTURE)] * 5
+    assert sizes == [(80, 160), (160, 80)] + [(160, 160)] * 5
     assert len({box[:, 0].max() for box in boxes[:5]}) == 1 and boxes[5][:, 0].min() > boxes[0][:, 0].max()
-    words = [sheet[box[:, 0].max() + 1 :][: 2 * (TEXT + 3), box[:, 1].min() :][:, :PICTURE] for box in boxes[-2:]]
-    assert (words[0] < 128).sum() > (words[1] < 128).sum() > 0
 
 
-def test_the_confusion_picture_is_dark_where_the_answers_are():
+def test_a_confusion_matrix_is_dark_where_the_answers_are(scores):
     answers = Verdicts(np.array(["dog", "sea"]), np.array(["sea", "sea"]), ("dog", "sea"))
-    picture = np.asarray(confusion_picture(answers))
-    corner = [[picture[MARGIN + r * CELL + 3, MARGIN + c * CELL + 3, 0] for c in range(2)] for r in range(2)]
-    assert corner == [[255, 0], [255, 0]]
+    page = index_page(scores, [], {"heard & named": answers})
+    assert "<h2>heard &amp; named</h2>" in page
+    cells = re.findall(r'rgba\(90,160,255,([\d.]+)\)">(\d*)<', page)
+    assert cells == [("0.00", ""), ("1.00", "100")] * 2

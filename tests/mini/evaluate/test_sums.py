@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from bind2gen.errors import InputError
-from bind2gen.mini.evaluate.sums import Pairs, chance_of_both, draw_pairs, found_both
+from bind2gen.mini.evaluate.sums import Sums, chance_of_both, draw_pairs, found_both
 from bind2gen.space.index import EmbeddingIndex
 
 NAMES = ("bird", "cow", "dog", "sea")
@@ -50,7 +50,7 @@ def test_sums_of_concept_axes_find_both_and_single_embeddings_find_one():
 
 def test_both_must_be_among_what_was_found():
     concepts, heard = np.array(["cow", "dog", "sea", "cow"]), np.array(["dog"])
-    pairs = Pairs(np.array([0, 0, 0]), np.array([0, 0, 0]))
+    pairs = Sums(np.array([0, 0, 0]), np.array([0, 0, 0]))
     places = np.array([[1, 2], [3, 2], [2, 3]])
     assert found_both(places, concepts, pairs, heard).tolist() == [False, False, False]
     assert found_both(np.array([[3, 1], [1, 3], [1, 2]]), concepts, pairs, heard).tolist() == [True, True, False]

@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50 backbones (arXiv 1512.03385), stride in the 3x3 convolution of a bottleneck.
+"""ResNet-18 and ResNet-50 backbones (arXiv 1512.03385), stride in the 3x3 convolution of a bottleneck: timm's blocks.
 
 Released Detic files froze the batch norms' statistics: in eval mode, which ``DeticModel`` is loaded in, that is what
 ``BatchNorm2d`` computes.
@@ -8,54 +8,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from timm.models.resnet import BasicBlock, Bottleneck, make_blocks
 from torch import nn
 
 from .config import DeticConfig
 
 STEM_KERNEL, STEM_STRIDE, STEM_PADDING = 7, 2, 3  # pixels
-EXPANSION = 4  # of a bottleneck's output
-
-
-class _Block(nn.Module):
-    """Convolutions beside a shortcut: two 3x3, or with ``bottleneck`` 1x1, 3x3 and a widening 1x1."""
-
-    def __init__(self, channels: int, width: int, stride: int, bottleneck: bool) -> None:
-        super().__init__()
-        out = width * (EXPANSION if bottleneck else 1)
-        shapes = (  # input, output, kernel, stride
-            [(channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
-            if bottleneck
-            else [(channels, width, 3, stride), (width, out, 3, 1)]
-        )
-        self.count = len(shapes)
-        for i, (before, after, kernel, step) in enumerate(shapes, start=1):
-            setattr(self, f"conv{i}", nn.Conv2d(before, after, kernel, step, kernel // 2, bias=False))
-            setattr(self, f"bn{i}", nn.BatchNorm2d(after))
-        self.downsample = None
-        if stride > 1 or channels != out:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        branch = x
-        for i in range(1, self.count + 1):
-            branch = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(branch))
-            branch = F.relu(branch) if i < self.count else branch
-        return F.relu(branch + (x if self.downsample is None else self.downsample(x)))
-
-
-class _Base(nn.Module):
-    def __init__(self, config: DeticConfig) -> None:
-        super().__init__()
-        stem = config.widths[0]
-        self.conv1 = nn.Conv2d(3, stem, STEM_KERNEL, STEM_STRIDE, STEM_PADDING, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem)
-        channels = stem
-        for i, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
-            blocks = []
-            for j in range(depth):
-                blocks.append(_Block(channels, width, 2 if i and not j else 1, config.bottleneck))
-                channels = width * (EXPANSION if config.bottleneck else 1)
-            setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
 
 
 class ResNet(nn.Module):
@@ -63,7 +21,15 @@ class ResNet(nn.Module):
 
     def __init__(self, config: DeticConfig) -> None:
         super().__init__()
-        self.base = _Base(config)
+        stem = config.widths[0]  # timm's whole network would fix it at 64
+        stages, _ = make_blocks(
+            (Bottleneck if config.bottleneck else BasicBlock,) * 4, config.widths, config.depths, inplanes=stem
+        )
+        self.base = nn.Module()
+        self.base.conv1 = nn.Conv2d(3, stem, STEM_KERNEL, STEM_STRIDE, STEM_PADDING, bias=False)
+        self.base.bn1 = nn.BatchNorm2d(stem)
+        for name, stage in stages:
+            self.base.add_module(name, stage)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         base = self.base

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Mlp
 from torch import nn
 
 from .config import DeticConfig
-from .mlp import Mlp
 
 PATCH = 4  # pixels
+MLP_RATIO = 4
 OTHER_REGION = -100.0  # added to the logits of two patches that only the cyclic shift made neighbours
 BIAS_STD = 0.02
 
@@ -79,7 +80,7 @@ class _Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attn = _Attention(width, heads, window)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, MLP_RATIO * width)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Args: ``x`` (B, H, W, C), ``mask`` for blocks that shift."""

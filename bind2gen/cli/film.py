@@ -1,0 +1,132 @@
+"""``bind2gen film``: a sound to a film that follows it, with the sound as its track."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..files.films import FORMATS, save_film
+from .arguments import (
+    MAX_SEED,
+    MAX_STEPS,
+    UsageError,
+    above_zero,
+    add_adapter,
+    add_models,
+    add_output,
+    finite,
+    whole,
+)
+from .files import check_out_file, written
+from .hosts import add_host, begun_with, choose_host, load_bound
+from .inputs import Inputs, read_inputs
+from .loading import choose_device, choose_dtype, load_pipeline
+from .names import display_names
+from .reporting import progress, step_counter
+
+if TYPE_CHECKING:
+    from ..preprocess.waveform import Waveform
+
+STRENGTHS = ("constant", "loudness", "onsets")  # of pipelines.film, which imports torch
+MAX_FRAMES = 2000
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the subparsers ``commands``."""
+    parser = commands.add_parser(
+        "film",
+        help="make a film that follows a sound",
+        description="Make a film of what is heard, moment by moment, with the sound as its track. A host that draws "
+        "pictures draws every frame from the same noise; AnimateDiff draws all at once, so that things move; Stable "
+        "Video Diffusion goes on from --begin-with.",
+    )
+    parser.add_argument(
+        "--audio", nargs="+", required=True, metavar="FILE",
+        help="sound file, or example:NAME; several are heard one after the other",
+    )  # fmt: skip
+    parser.add_argument("--out", required=True, metavar="FILE", help=f"film to write: {', '.join(FORMATS)}; - for MP4")
+    time = parser.add_argument_group("time")
+    time.add_argument("--fps", type=above_zero, default=8.0, metavar="N", help="frames a second")
+    time.add_argument(
+        "--window", type=above_zero, metavar="S", help="seconds heard at a time (default: 1, or the model's clip)"
+    )
+    time.add_argument("--hop", type=above_zero, default=0.5, metavar="S", help="seconds between windows")
+    time.add_argument("--smooth", type=above_zero, metavar="S", help="seconds to smooth over (default: half a hop)")
+    time.add_argument("--strength", choices=STRENGTHS, default="constant",
+                      help="what the weight of AnimateDiff's IP-Adapter follows, frame by frame")  # fmt: skip
+    parser.add_argument("--prompt", default="", help="the host's own text prompt; the bundled model reads none")
+    parser.add_argument("--negative-prompt", metavar="PROMPT", help="what the film should not show; as --prompt")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the noise of all frames")
+    parser.add_argument(
+        "--steps", type=whole(1, MAX_STEPS), metavar="N", help="denoising steps (default: the pipeline's)"
+    )
+    parser.add_argument(
+        "--guidance", type=finite, metavar="G", help="guidance scale; 1 or less: none (default: the model's)"
+    )
+    add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
+    add_adapter(parser)
+    add_host(parser)
+    add_output(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything that can be checked cheaply, load, hear, denoise, write."""
+    inputs = read_inputs({"audio": args.audio})
+    out = check_out_file(args.out, tuple(FORMATS), args)
+    choice = choose_host(args, media="")
+    if args.strength != "constant" and not (choice.host and choice.host.own_frames):
+        raise UsageError(f"--strength {args.strength}: it goes with --host FOLDER of an AnimateDiff")
+    device = choose_device(args.device)
+    dtype = choose_dtype(args.dtype, device)
+    sound = _heard(inputs)
+    count = max(1, round(sound.seconds * args.fps))
+    if count > MAX_FRAMES:
+        raise UsageError(f"--fps {args.fps:g}: {count} frames of {sound.seconds:.0f} s, wanted at most {MAX_FRAMES}")
+    from ..pipelines.film import draw_film, frame_scales, hear  # imports torch
+
+    load = load_bound if choice.host else load_pipeline
+    pipe = load(choice, modalities=["audio"], device=device, dtype=dtype, quiet=args.quiet)
+    rows = hear(pipe, sound, count, fps=args.fps, window=args.window, hop=args.hop, smooth=args.smooth)
+    options = {
+        "num_inference_steps": args.steps, "guidance_scale": args.guidance, "prompt": args.prompt or None,
+        "negative_prompt": args.negative_prompt, "scale": args.ip_adapter_scale,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None} | begun_with(args, pipe)
+    batches = 1 if choice.host and choice.host.own_frames else -(-count // args.batch_size)
+    if "fps" in pipe.defaults:  # Stable Video Diffusion reads it
+        given["fps"] = round(args.fps)
+    with progress("denoise", total=None, quiet=args.quiet) as bar:
+        if "callback_on_step_end" in pipe.defaults:
+            given["callback_on_step_end"] = step_counter(bar, batches)
+        scales = frame_scales(args.strength, sound, count, args.fps)
+        frames = draw_film(pipe, rows, seed=args.seed, scales=scales, batch_size=args.batch_size, **given)
+    about = {
+        "bind2gen": __version__, "model": choice.label, "audio": display_names(inputs.named["audio"], "audio"),
+        "prompt": args.prompt, "seed": args.seed, "fps": args.fps, "frames": len(frames), "strength": args.strength,
+    }  # fmt: skip
+    track = (sound.samples.numpy(), sound.sample_rate)
+    with written(out, next(iter(FORMATS))) as temporary:
+        save_film(temporary, frames, fps=args.fps, sound=track, comment=f"bind2gen {__version__} {json.dumps(about)}")
+    if args.json:
+        print(json.dumps({"film": str(out), "seconds": len(frames) / args.fps, "device": str(device), **about}))
+    elif not args.quiet:
+        print(out)
+    return inputs.finished()
+
+
+def _heard(inputs: Inputs) -> Waveform:
+    """All sounds, one after the other; of several the channels' mean, at the highest rate."""
+    import torch
+
+    from ..preprocess.audio import load, resample
+    from ..preprocess.waveform import Waveform
+
+    sounds = [load(file) for file in inputs.files["audio"]]
+    if len(sounds) == 1:
+        return sounds[0]
+    rate = max(sound.sample_rate for sound in sounds)
+    parts = [resample(sound.samples.mean(0, keepdim=True), sound.sample_rate, rate) for sound in sounds]
+    return Waveform(torch.cat(parts, dim=1), rate, ", ".join(sound.name for sound in sounds))
