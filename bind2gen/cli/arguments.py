@@ -130,6 +130,16 @@ def add_keep_going(group: Any) -> None:
     )  # fmt: skip
 
 
+def add_denoising(parser: argparse.ArgumentParser) -> None:
+    """``--steps`` and ``--guidance``."""
+    parser.add_argument(
+        "--steps", type=whole(1, MAX_STEPS), metavar="N", help="denoising steps (default: the pipeline's)"
+    )
+    parser.add_argument(
+        "--guidance", type=finite, metavar="G", help="guidance scale; 1 or less: none (default: the model's)"
+    )
+
+
 def add_models(parser: argparse.ArgumentParser, *, model_help: str) -> None:
     """``--model``, ``--imagebind``, ``--device``, ``--dtype``, ``--batch-size``."""
     group = parser.add_argument_group("model")

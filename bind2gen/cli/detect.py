@@ -88,7 +88,7 @@ def add_detector_choice(group: Any) -> None:
     """``--detector`` and the ways to it: ``--route``, ``--vocabulary``, ``--class-map``."""
     group.add_argument(
         "--detector", metavar="PATH_OR_ID",
-        help="a released Detic .pth, a folder or hub id of a Detic or OWL detector (default: the model's own)",
+        help="a released Detic .pth, a folder or hub id of a Detic, OWL or YOLO detector (default: the model's own)",
     )  # fmt: skip
     group.add_argument("--route", choices=("words", "map", "rescoring"),
                        help="from prompt to detector: nearest words, a learned map, or pieces of the picture "

@@ -42,7 +42,7 @@ def load_detection(
         with progress("load", total=None, quiet=args.quiet):
             return ImageBindDetectionPipeline.from_pretrained(folder, modalities=modalities, device=device)
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
-    from ..pipelines.detectors import load_detector
+    from ..hosts.boxes.loading import load_detector
 
     with progress("load detector", total=None, quiet=args.quiet):
         detector = load_detector(args.detector or Path(choice.source) / DETECTOR_PART, device=device)

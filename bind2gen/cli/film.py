@@ -10,13 +10,12 @@ from .. import __version__
 from ..files.films import FORMATS, save_film
 from .arguments import (
     MAX_SEED,
-    MAX_STEPS,
     UsageError,
     above_zero,
     add_adapter,
+    add_denoising,
     add_models,
     add_output,
-    finite,
     whole,
 )
 from .files import check_out_file, written
@@ -59,12 +58,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--prompt", default="", help="the host's own text prompt; the bundled model reads none")
     parser.add_argument("--negative-prompt", metavar="PROMPT", help="what the film should not show; as --prompt")
     parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the noise of all frames")
-    parser.add_argument(
-        "--steps", type=whole(1, MAX_STEPS), metavar="N", help="denoising steps (default: the pipeline's)"
-    )
-    parser.add_argument(
-        "--guidance", type=finite, metavar="G", help="guidance scale; 1 or less: none (default: the model's)"
-    )
+    add_denoising(parser)
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
     add_adapter(parser)
     add_host(parser)

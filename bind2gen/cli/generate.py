@@ -10,13 +10,12 @@ from .. import __version__
 from ..errors import Bind2GenError
 from .arguments import (
     MAX_SEED,
-    MAX_STEPS,
     UsageError,
     add_adapter,
+    add_denoising,
     add_inputs,
     add_models,
     add_output,
-    finite,
     given_inputs,
     weight,
     whole,
@@ -84,12 +83,7 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         help="of a single input's first picture, then N+1 ...; several inputs get seeds of their own, N "
         f"plus a number below {SPREAD} made of each file's bytes: --json and the pictures' metadata hold them",
     )
-    parser.add_argument(
-        "--steps", type=whole(1, MAX_STEPS), metavar="N", help="denoising steps (default: the pipeline's)"
-    )
-    parser.add_argument(
-        "--guidance", type=finite, metavar="G", help="guidance scale; 1 or less: none (default: the model's)"
-    )
+    add_denoising(parser)
     parser.add_argument(
         "--num-images", type=whole(1, MAX_IMAGES), default=1, metavar="N", help="pictures of each input"
     )

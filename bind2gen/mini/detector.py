@@ -1,123 +1,100 @@
-"""Training a detector of Detic's form on scenes whose boxes are named, with class vectors from a joint space.
+"""Vectors for YOLO's boxes: begun so that COCO's names answer as before, then taught what else is in a box.
 
-The class vectors change from step to step: a concept is named by words, by photos or by sounds, so that the detector
-answers all of them and learns none by heart.
+YOLO's answers are linear in its features, and class vectors of fewer names than dimensions are independent, so that a
+box's vector can be solved for whose products with them are these answers. What remains free is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from ..errors import InputError
-from ..hosts.boxes.detic.config import DeticConfig
-from ..hosts.boxes.detic.model import DeticModel
-from ..train.augment import recoloured
+from ..hosts.boxes.yolo.network import Regions, YoloModel
 from ..train.loop import LoopConfig, train
-from .detector_losses import Objects, cascade_loss, proposal_loss, training_regions
-from .mosaics import Mosaics, Scene
+from .detector_lessons import Lessons
+from .detector_words import Words
 
-CLASS_BIAS = -3.0  # of the class logits before training: most regions are of no class
-REGIONS = 32  # of each picture that the cascade learns from
-PROPOSAL_STEPS = 300  # the cascade learns from objects' own boxes until proposals mean something
-MEAN_OF = (1, 6)  # vectors of one concept that are averaged to one class vector, at least and at most
-NOISE = 0.25  # length of what is added at random to a unit-norm class vector: unseen sounds lie beside seen ones
+BIAS = -4.0  # logit of what a box's vector says nothing of
+OTHERS, LENGTH = 0.05, 0.05  # weights in the fit: of products with other words, which should be 0, and of the vector
+RIGHT = 3.0  # weight of a word that is right beside one that is wrong
+DROPPED = 0.1  # share of the context's numbers
+OBJECT, SEEN = 2.0, 0.2  # weights of the losses of objectness, and of the likeness to what the image tower sees
+OBJECTS = 2.0  # weight of a region that is an object beside one that is not
 
 
-@dataclass(frozen=True)
-class ClassVectors:
-    """Vectors by which concepts can be named.
+@torch.no_grad()
+def begin(network: YoloModel, words: Words) -> None:
+    """Set what makes vectors so that COCO's names answer as YOLO does, and all others that they are not there."""
+    classes, count = words.classes(words.directions), len(words.answered)
+    others = [k for k in range(len(words)) if k not in words.answered]
+    left = torch.cat([classes[words.answered], OTHERS * classes[others], LENGTH * torch.eye(classes.shape[1])])
+    right = torch.cat([torch.eye(count), torch.zeros(len(left) - count, count)])
+    network.vectors.weight.copy_(torch.linalg.lstsq(left, right).solution)
+    network.vectors.bias.copy_(-BIAS * network.vectors.weight.sum(1))
+    network.bias.fill_(BIAS)
+    nn.init.zeros_(network.more.weight)
+    nn.init.zeros_(network.more.bias)
 
-    Attributes:
-        concepts: C names.
-        by_modality: modality -> C tensors (n, D), n at least 1.
-    """
 
-    concepts: tuple[str, ...]
-    by_modality: Mapping[str, list[torch.Tensor]]
+class Taught(nn.Module):
+    """What is trained: what a box's vector has from the context."""
 
-    def __post_init__(self) -> None:
-        for modality, vectors in self.by_modality.items():
-            if len(vectors) != len(self.concepts) or any(not len(v) for v in vectors):
-                raise InputError(f"class vectors: wanted at least one {modality} vector of each concept")
-
-    def draw(self, rng: np.random.Generator) -> torch.Tensor:
-        """(C, D) unit norm: each concept by a modality of its own, a mean of a few of its vectors, a little off."""
-        names, rows = list(self.by_modality), []
-        for k in range(len(self.concepts)):
-            vectors = self.by_modality[names[rng.integers(len(names))]][k]
-            few = rng.integers(len(vectors), size=rng.integers(MEAN_OF[0], MEAN_OF[1] + 1))
-            rows.append(vectors[few].mean(0))
-        made = F.normalize(torch.stack(rows), dim=1)
-        astray = torch.from_numpy(rng.normal(size=tuple(made.shape)).astype(np.float32))
-        length = NOISE * torch.from_numpy(rng.random((len(made), 1)).astype(np.float32))
-        return F.normalize(made + length * F.normalize(astray, dim=1), dim=1)
+    def __init__(self, network: YoloModel) -> None:
+        super().__init__()
+        self.context, self.more = network.context, network.more
 
 
 def train_detector(
-    config: DeticConfig,
-    scenes: Mosaics,
-    vectors: ClassVectors,
+    network: YoloModel,
+    words: Words,
+    lessons: Lessons,
     loop: LoopConfig,
     folder: Path,
     *,
-    evaluate: Callable[[torch.nn.Module], dict[str, float]] | None = None,
-    evaluate_every: int = 500,
-) -> DeticModel:
-    """Train all of a network but its masks, from scratch.
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    evaluate_every: int = 0,
+) -> None:
+    """Train a network that has begun, in place.
 
     Args:
-        config: its ``mask_width`` should be 0.
-        scenes: square pictures of the config's ``short_side``.
-        loop, folder, evaluate, evaluate_every: as in :func:`~bind2gen.train.loop.train`.
-
-    Raises:
-        InputError: sizes do not fit, or scenes hold a concept that has no vectors.
+        loop, folder, evaluate, evaluate_every: as in :func:`~bind2gen.train.loop.train`; a batch is of regions.
     """
-    if scenes.size != config.short_side or scenes.size % 32:
-        raise InputError(f"detector: wanted scenes of {config.short_side} pixels (a multiple of 32), got {scenes.size}")
-    if unknown := scenes.concepts() - set(vectors.concepts):
-        raise InputError(f"detector: scenes hold {sorted(unknown)}, of which there are no class vectors")
-    torch.manual_seed(loop.seed)
-    model = DeticModel(config)
-    for predictor in model.roi_heads.box_predictor:
-        if config.class_bias:
-            torch.nn.init.constant_(predictor.cls_score.cls_bias, CLASS_BIAS)
-    numbers = {name: k for k, name in enumerate(vectors.concepts)}
 
     def step_loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        drawn = [scenes.draw(rng) for _ in range(loop.batch_size)]
-        objects = [_objects(scene, numbers, model.device) for scene in drawn]
-        pixels = scene_pixels(drawn, config, rng).to(model.device)
-        pyramid = model.backbone(pixels)
-        outputs = model.proposal_generator(pyramid)
-        size = (scenes.size, scenes.size)
-        proposals = [torch.zeros(0, 4, device=model.device)] * len(drawn)
-        if step >= PROPOSAL_STEPS:
-            proposals = [found.boxes for found in model.proposal_generator.decode(outputs)]
-        regions = training_regions(proposals, objects, REGIONS, size)
-        class_embeds = vectors.draw(rng).to(model.device)
-        where = proposal_loss(outputs, [o.boxes for o in objects])
-        what = cascade_loss(model.roi_heads, pyramid, regions, objects, class_embeds, size)
-        return where + what, {"proposals": where.item(), "cascade": what.item()}
+        some = lessons.take(torch.from_numpy(rng.integers(len(lessons), size=loop.batch_size)))
+        context = F.dropout(some.context.float(), DROPPED)
+        vectors, objectness = network.told(Regions(context, some.objectness, some.answers.float(), context))
+        told = lesson_losses(vectors, objectness, network.bias, words, some)
+        return sum(told.values()), {name: value.item() for name, value in told.items()}
 
-    return train(model, step_loss, loop, folder, evaluate=evaluate, evaluate_every=evaluate_every)
+    taught = Taught(network)
+    result = train(taught, step_loss, loop, folder, evaluate=evaluate, evaluate_every=evaluate_every)
+    taught.load_state_dict(result.state_dict())  # the moving average into the network's own layers
 
 
-def _objects(scene: Scene, numbers: dict[str, int], device: torch.device) -> Objects:
-    classes = torch.tensor([numbers[name] for name in scene.concepts], dtype=torch.long, device=device)
-    return Objects(torch.from_numpy(scene.boxes).to(device), classes)
+def lesson_losses(
+    vectors: torch.Tensor, objectness: torch.Tensor, bias: torch.Tensor, words: Words, some: Lessons
+) -> dict[str, torch.Tensor]:
+    """Of the words, of the objectness, and of the likeness to what was seen; weighted.
 
-
-def scene_pixels(scenes: list[Scene], config: DeticConfig, rng: np.random.Generator | None = None) -> torch.Tensor:
-    """(B, 3, H, W) normalised; recoloured at random where ``rng`` is given."""
-    unit = torch.from_numpy(np.stack([s.pixels for s in scenes])).permute(0, 3, 1, 2).float() / 255
-    if rng is not None:
-        unit = recoloured(unit, rng)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (config.pixel_mean, config.pixel_std))
-    return (255 * unit - mean) / std
+    Args:
+        vectors, objectness: (N, D) and (N,) of the network; bias: of all logits.
+    """
+    wanted = some.wanted.float()
+    logits = vectors @ words.classes(words.directions).T + bias
+    wrong = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    wrong = (wrong * ~some.open * (1 + (RIGHT - 1) * (wanted == 1))).sum(1)
+    known, looked = some.thing >= 0, some.seen.float().norm(dim=1) > 0.5
+    things = F.binary_cross_entropy_with_logits(objectness[known], some.thing[known], reduction="none")
+    things = things * (1 + (OBJECTS - 1) * (some.thing[known] == 1))
+    unlike = 1 - F.cosine_similarity(vectors[looked], words.classes(some.seen[looked].float()), dim=1)
+    return {
+        "words": (wrong * some.weight).sum() / some.weight.sum(),
+        "objects": OBJECT * things.mean(),
+        "seen": SEEN * (unlike.mean() if len(unlike) else vectors.sum() * 0),
+    }

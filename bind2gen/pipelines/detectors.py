@@ -1,20 +1,12 @@
-"""Detectors by file, folder or hub id, and behind any route from prompts to their class vectors."""
+"""Detectors behind any route from prompts to their class vectors."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..files.hub import saved_file
-from ..hosts.boxes import GRID, PICKLES
-from ..hosts.boxes.detic.detector import DeticDetector
-from ..hosts.boxes.owl import OwlDetector
 from ..hosts.boxes.rescoring import RescoringDetector, RescoringSettings
-from ..hosts.boxes.windows import GridProposer
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..space.class_map import ClassMap
@@ -28,31 +20,9 @@ if TYPE_CHECKING:
     from ..hosts.boxes.detections import Detector
     from ..space.adapter import EmbeddingAdapter
 
-OWL_KINDS = ("owlvit", "owlv2")
 RESCORING_THRESHOLD = 0.4  # with encoders in whose folder none was measured
 
 Source = str | os.PathLike[str]
-
-
-def load_detector(source: Source, *, device: torch.device | str = "cpu") -> Any:
-    """A detector, or what proposes boxes.
-
-    Args:
-        source: a released Detic ``.pth``, the folder or hub id of a Detic or OWL detector, or ``"grid"``.
-
-    Raises:
-        HostError, CheckpointError: it cannot be loaded.
-    """
-    if source == GRID:
-        return GridProposer()
-    path = Path(source)
-    if path.is_file() and path.suffix.lower() in PICKLES:
-        return DeticDetector.from_official(path, device=device)
-    if _model_type(source) in OWL_KINDS:
-        owl = OwlDetector.from_pretrained(source)
-        owl.model.to(device)
-        return owl
-    return DeticDetector.from_pretrained(source, device=device)
 
 
 def prompted_by_words(
@@ -111,12 +81,3 @@ def rescored(
     return ImageBindDetectionPipeline(
         rescoring, prompter, calibration=calibration or Calibration(threshold=RESCORING_THRESHOLD)
     )
-
-
-def _model_type(source: Source) -> str:
-    """Of a folder's or hub id's config.json; empty where there is none; the loader says what is wrong."""
-    path = saved_file(source, "config.json")
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", "")) if path else ""
-    except (OSError, ValueError, AttributeError):
-        return ""

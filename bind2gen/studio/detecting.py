@@ -41,9 +41,8 @@ def known_weakness(folder: Path) -> str:
         return ""
     wrong, right = found["photos_with_a_wrong_box"], found["found"]
     return (
-        f"This small detector learned from pasted scenes. On {found['photos']} whole photographs it finds {right:.0%} "
-        f"of what is there and, asked for all that it knows, draws a box of what is not there on {wrong:.0%} of them: "
-        "expect little of photos of your own."
+        f"This detector is small. On {found['photos']} whole photographs it finds {right:.0%} of what is there and, "
+        f"asked for 17 things at once, draws a box of what is not there on {wrong:.0%} of them."
     )
 
 

@@ -50,8 +50,8 @@ def class_embeds(pipe) -> torch.Tensor:
 def test_all_weights_together_fit_the_size_limit():
     weights = [path for path in bundled_path("mini").rglob("*") if path.suffix in (".safetensors", ".npz")]
     assert (
-        len(weights) >= 6 and sum(path.stat().st_size for path in weights) <= 105 * MEGABYTE
-    )  # compressed, in a wheel, by a tenth less: it may have 100
+        len(weights) >= 6 and sum(path.stat().st_size for path in weights) <= 116 * MEGABYTE
+    )  # in a wheel by a fifth less, for the detector's pack to half: it may have 95
 
 
 def test_there_are_example_sounds_and_a_dog_among_them():
@@ -100,7 +100,7 @@ def test_every_kind_that_is_drawn_is_known_by_its_name_and_others_are_doubted(pi
     found = understanding(pipe.embed(text=[f"a {kind}" for kind in kinds]))["text"]
     assert [(item["name"], item["drawn"], item["doubt"]) for item in found] == [(kind, kind, "") for kind in kinds]
     found = understanding(pipe.embed(text=["a drone", "a unicorn", "a person"]))["text"]
-    assert [item["doubt"] for item in found] == ["not drawn", "unknown", "unknown"]
+    assert [item["doubt"] for item in found] == ["not drawn", "unknown", "not drawn"]
 
 
 def test_the_shift_over_the_gap_brings_sounds_nearer_to_pictures(pipe):
@@ -213,7 +213,7 @@ def test_the_detector_understands_every_example_sound_and_word(detection, name):
 
 def test_a_word_that_the_detector_does_not_know_is_warned_of_and_told(detection):
     picture = SCENES / "three.webp"
-    with pytest.warns(Bind2GenWarning, match="text: not among the 17 words that the detector knows: 'a unicorn'"):
+    with pytest.warns(Bind2GenWarning, match="text: not among the 164 words that the detector knows: 'a unicorn'"):
         found = detection(picture, text=["a unicorn", "a clock"])
     (nearest, share), unknown = max(found.understood[1].items(), key=lambda item: item[1]), found.understood[0]
     assert nearest == "clock" and share > max(unknown.values())
@@ -254,9 +254,10 @@ def test_the_card_states_what_the_detector_was_measured_to_find():
     card = (bundled_path("mini") / "README.md").read_text()
     scores = json.loads((bundled_path("mini") / "detector" / "scores.json").read_text())
     for prompt in ("audio", "text"):
-        for name in ("ap50", "recall", "false_alarms"):
-            assert f"{100 * scores[prompt][name]:.1f} %" in card
-    assert scores["audio"]["false_alarms"] <= 0.15
+        for name in ("ap50", "photos_with_a_wrong_box"):
+            assert f"{100 * scores['coco'][f'{prompt}_{name}']:.1f} %" in card
+    assert f"{100 * scores['outside_coco']['right_by_the_image_tower']:.1f} %" in card
+    assert scores["whole_photos"]["text"]["photos_with_a_wrong_box"] <= 0.25
     for found in scores["whole_photos"].values():
         assert found["threshold"] == Calibration.load(bundled_path("mini") / "detector").threshold
         for name in ("found", "false_alarms", "photos_with_a_wrong_box"):

@@ -74,6 +74,9 @@ def data(tmp_path_factory) -> Path:
     _write(folder / "mini", "images", small, {row["path"]: square(7, i) for i, row in enumerate(small)})
     crops = [{"path": f"{i}.png", "concept": "drone", "modality": "image", "video": f"v{i // 2}"} for i in range(20)]
     _write(folder / "mini", "crops", crops, {row["path"]: square(8, i) for i, row in enumerate(crops)})
+    box = {"x0": "8", "y0": "8", "x1": "30", "y1": "30", "modality": "image"}
+    frames = [{"path": f"f{i}.png", "concept": "drone", "video": f"v{i}", **box} for i in range(4)]
+    _write(folder / "mini", "frames", frames, {row["path"]: square(9, i) for i, row in enumerate(frames)})
     rows = [
         {"path": f"{label}/{source}{i}.wav", "concept": CONCEPTS.get(label, ""), "label": label, "source": source}
         for label in SOUNDS

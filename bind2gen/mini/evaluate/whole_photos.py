@@ -22,7 +22,7 @@ from ...pipelines.calibration import Calibration
 from ...pipelines.class_prompts import ClassPrompts
 from ...pipelines.detection import ImageBindDetectionPipeline
 from ...preprocess.image import upright
-from ..data import AudioSet, read_members, read_rows
+from ..data import AudioSet, ImageSet, held_out, read_members, read_rows
 from ..recipe import JUDGED
 from .drawing import with_rate
 from .verdicts import auroc
@@ -43,7 +43,7 @@ class Photo:
 
 
 def load_photos(folder: Path, *, half: int | None = None, limit: int | None = None) -> list[Photo]:
-    """Read ``photos.csv`` (path, concept, boxed, boxes) beside ``photos.tar``; none where there is no such csv.
+    """Those held out of ``photos.csv`` (path, concept, boxed, boxes) beside ``photos.tar``; none without such a csv.
 
     Args:
         half: 0 to set a threshold on, 1 to report; default is all.
@@ -56,7 +56,9 @@ def load_photos(folder: Path, *, half: int | None = None, limit: int | None = No
         return []
     members, found = read_members(folder / f"{NAME}.tar"), []
     counts: Counter[str] = Counter()
-    for sample in read_rows(folder / f"{NAME}.csv"):
+    rows = read_rows(folder / f"{NAME}.csv")
+    away = held_out(ImageSet(np.zeros(0), rows))  # the detector learned from the others
+    for sample in (row for row, kept in zip(rows, away, strict=True) if kept):
         if half not in (None, zlib.crc32(sample.path.encode()) % 2) or counts[sample.concept] == limit:
             continue
         counts[sample.concept] += 1

@@ -18,6 +18,7 @@ from bind2gen.hosts.boxes.drawing import draw_detections
 from bind2gen.hosts.boxes.owl import OwlDetector
 from bind2gen.hosts.boxes.rescoring import RescoringDetector, RescoringSettings
 from bind2gen.hosts.boxes.windows import GridProposer
+from bind2gen.hosts.boxes.yolo import YoloConfig, YoloDetector, YoloModel
 from bind2gen.pipelines.detection import ImageBindDetectionPipeline
 from bind2gen.preprocess.image import upright
 
@@ -145,11 +146,20 @@ def small_owl() -> OwlDetector:
     return OwlDetector(Owlv2ForObjectDetection(config), SimpleNamespace(image_processor=images))
 
 
+def small_yolo() -> YoloDetector:
+    torch.manual_seed(0)
+    return YoloDetector(YoloModel(YoloConfig(
+        (4,) * 7, squeezed=4, coarse=4, lateral=4, fine=4, answers=2, context=2, embed_dim=4, long_side=64,
+        objectness=1e-6,
+    )))  # fmt: skip
+
+
 DETECTORS = {
     "grid": GridProposer,
     "rescoring": lambda: RescoringDetector(Whole(), colours, embed_dim=12, settings=RescoringSettings(margin=0)),
     "detic": small_detic,
     "owl": small_owl,
+    "yolo": small_yolo,
 }
 
 
@@ -157,7 +167,7 @@ def values(encoded: object) -> list[torch.Tensor]:
     """What a detector knows of a picture, as tensors."""
     if isinstance(encoded, tuple):
         return [torch.tensor(encoded)]
-    names = ("boxes", "embeds", "features", "regions", "image_size")
+    names = ("boxes", "embeds", "features", "regions", "vectors", "image_size")
     return [torch.as_tensor(getattr(encoded, name)) for name in names if hasattr(encoded, name)]
 
 

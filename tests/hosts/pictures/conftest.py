@@ -37,6 +37,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from bind2gen import bind
+from bind2gen.cli import main
 from bind2gen.hosts.pictures.flux import read_adapter
 from bind2gen.pipelines.binding import BoundPipeline
 from bind2gen.pipelines.parts import with_facts
@@ -254,3 +255,17 @@ def small() -> dict[str, dict[str, Any]]:
 def vectors() -> torch.Tensor:
     """(3, 32), far from each other."""
     return torch.randn(3, 32, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def run(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line: (exit code, stdout, stderr)."""
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(word) for word in argv])
+        except SystemExit as left:
+            code = left.code
+        return code, *capsys.readouterr()
+
+    return call

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -15,7 +14,7 @@ import torch
 from PIL import Image
 
 from bind2gen import bind
-from bind2gen.cli import build_parser, demo, main
+from bind2gen.cli import build_parser, demo
 from bind2gen.errors import Bind2GenWarning
 from bind2gen.hosts.pictures.animatediff import AnimateDiff
 from bind2gen.hosts.pictures.flux import Flux
@@ -27,18 +26,6 @@ SMALL = ["--steps", "2", "--seed", "3"]
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
     monkeypatch.setattr("bind2gen.hosts.pictures.kandinsky.SIDE", 64)
-
-
-@pytest.fixture
-def run(capsys) -> Callable[..., tuple[int, str, str]]:
-    def call(*argv: object) -> tuple[int, str, str]:
-        try:
-            code = main([str(word) for word in argv])
-        except SystemExit as left:
-            code = left.code
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -32,13 +32,14 @@ def stored(shade: int) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Shades tell the photos apart; the second has its boxes."""
+    """Shades tell the photos apart; the second has its boxes. By their names four are held out, and one is not."""
     boxes = json.dumps([["dog", 0, 0, 10, 10], ["dog", 20, 0, 30, 10], ["horse", 0, 0, 5, 5]]).replace('"', '""')
     rows = {
-        "a.png": ('dog,0,"[]"', stored(10)),
-        "b.png": (f'dog,1,"{boxes}"', stored(20)),
-        "c.png": (',0,"[]"', stored(30)),
-        "d.png": ('rooster,0,"[]"', stored(40)),
+        "a25.png": ('dog,0,"[]"', stored(10)),
+        "a40.png": (f'dog,1,"{boxes}"', stored(20)),
+        "a27.png": (',0,"[]"', stored(30)),
+        "a43.png": ('rooster,0,"[]"', stored(40)),
+        "a.png": ('dog,0,"[]"', stored(50)),
     }
     write_table(tmp_path, "photos", "path,concept,boxed,boxes", rows)
     return tmp_path

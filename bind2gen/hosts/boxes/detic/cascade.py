@@ -51,8 +51,6 @@ class _ClassScore(nn.Module):
     def __init__(self, config: DeticConfig) -> None:
         super().__init__()
         self.linear = nn.Linear(config.fc_width, config.embed_dim)
-        if config.class_bias:
-            self.cls_bias = nn.Parameter(torch.zeros(1))
 
 
 class _BoxPredictor(nn.Module):
@@ -90,16 +88,14 @@ class RoiHeads(nn.Module):
         regions = F.normalize(predictor.cls_score.linear(hidden).float(), dim=1)
         return StageOutput(regions, predictor.bbox_pred(hidden).float())
 
-    def stage_logits(self, stage: int, regions: torch.Tensor, class_embeds: torch.Tensor) -> torch.Tensor:
-        """(N, C) class logits of one stage; sigmoid makes probabilities of them.
+    def stage_logits(self, regions: torch.Tensor, class_embeds: torch.Tensor) -> torch.Tensor:
+        """(N, C) class logits of a stage; sigmoid makes probabilities of them.
 
         Args:
             regions: (N, D) of :class:`StageOutput`.
             class_embeds: (C, D) of any length; only their directions count. A zero vector is the background.
         """
-        logits = (self.config.temperature * regions) @ F.normalize(class_embeds.to(regions), dim=1).T
-        bias = getattr(self.box_predictor[stage].cls_score, "cls_bias", None)
-        return logits if bias is None else logits + bias.float()
+        return (self.config.temperature * regions) @ F.normalize(class_embeds.to(regions), dim=1).T
 
     def refine(
         self, pyramid: Pyramid, boxes: list[torch.Tensor], sizes: list[tuple[int, int]]
@@ -171,10 +167,3 @@ def apply_deltas(deltas: torch.Tensor, boxes: torch.Tensor, weight: float) -> to
     centre = deltas[:, :2] / weight * size + centre
     size = torch.exp((deltas[:, 2:] / (weight / 2)).clamp(max=LARGEST_GROWTH)) * size
     return torch.cat([centre - 0.5 * size, centre + 0.5 * size], 1)
-
-
-def deltas_between(boxes: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
-    """The ``deltas`` with which :func:`apply_deltas` makes ``targets`` of ``boxes``, (N, 4) each of positive size."""
-    size, wanted = boxes[:, 2:] - boxes[:, :2], targets[:, 2:] - targets[:, :2]
-    shift = (targets[:, :2] + 0.5 * wanted) - (boxes[:, :2] + 0.5 * size)
-    return torch.cat([weight * shift / size, weight / 2 * torch.log(wanted / size)], 1)

@@ -28,7 +28,6 @@ class DeticConfig(Settings):
         fc_width: of the box heads' hidden layers.
         mask_width: channels of the mask head; 0 for a detector without masks.
         embed_dim: width D of class embeddings.
-        class_bias: a learned offset of the class logits; the published files have none.
         norm_groups: of the proposal head's GroupNorms.
         stage_weights: how many times finer than the box each cascade stage's offsets are; one stage an entry.
         temperature: factor on the cosine of region and class.
@@ -50,7 +49,6 @@ class DeticConfig(Settings):
     fc_width: int = 1024
     mask_width: int = 256
     embed_dim: int = 512
-    class_bias: bool = False
     norm_groups: int = 32
     stage_weights: tuple[float, ...] = (10.0, 20.0, 30.0)
     temperature: float = 50.0

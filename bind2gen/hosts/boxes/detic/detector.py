@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +9,14 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelHubMixin
-from safetensors.torch import save_file
 from torchvision.ops import clip_boxes_to_image, nms
 
-from ....errors import CheckpointError, HostError, InputError
-from ....files.hub import saved_file
+from ....errors import HostError, InputError
 from ....files.weights import open_weights
 from ....preprocess.image import upright
 from ..checks import checked_thresholds
 from ..detections import Detections, Proposals
+from ..saved import read_config, save_network
 from ..selection import checked_class_embeds, checked_count, checked_labels
 from .config import DeticConfig
 from .image import padded, resized_size, to_pixels
@@ -28,8 +26,8 @@ from .model import DeticModel, EncodedImage
 from .suppression import suppress
 
 HOST = "Detic"
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 MODEL_TYPE = "bind2gen_detic"
+MAKER = "DeticDetector.save_pretrained wrote, or DeticDetector.from_official for a released .pth"
 CARD = """---
 {{ card_data }}
 ---
@@ -84,10 +82,7 @@ class DeticDetector(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """``config.json`` and ``model.safetensors``; ``save_pretrained`` of the hub's mixin calls this."""
-        state = {k: v.contiguous() for k, v in self.model.state_dict().items() if not k.endswith("num_batches_tracked")}
-        save_file(state, save_directory / WEIGHTS_FILE, metadata={"format": "pt"})
-        values = {"model_type": MODEL_TYPE, **self.model.config.to_dict()}
-        (save_directory / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        save_network(save_directory, self.model, MODEL_TYPE, self.model.config)
 
     @classmethod
     def from_pretrained(  # narrower than the mixin's: what is missing is said in our words, and loading is strict
@@ -102,7 +97,7 @@ class DeticDetector(
         Raises:
             CheckpointError: nothing there, or not a detector of this kind.
         """
-        config = _read_config(source)
+        config = read_config(source, MODEL_TYPE, DeticConfig, MAKER)
         weights = open_weights(source)
         return cls(model_from_tensors(weights, where=str(source), config=config, device=device, dtype=dtype))
 
@@ -242,22 +237,3 @@ def _check_encoded(encoded: Any, model: DeticModel) -> None:
             f"{HOST}: this picture was encoded on {encoded.boxes.device}, the network is on {model.device}; move it "
             "with encoded.to(device)"
         )
-
-
-def _read_config(source: str | os.PathLike[str]) -> DeticConfig:
-    path = saved_file(source, CONFIG_FILE)
-    if path is None:
-        raise CheckpointError(
-            f"{source}: no {CONFIG_FILE} there, or the hub cannot be reached; wanted a folder or hub id that "
-            "DeticDetector.save_pretrained wrote, or DeticDetector.from_official for a released .pth"
-        )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{source}: {CONFIG_FILE} is damaged: {error}") from error
-    if not isinstance(values, dict) or values.pop("model_type", None) != MODEL_TYPE:
-        raise CheckpointError(f"{source}: {CONFIG_FILE} is of another model, not of a DeticDetector")
-    try:
-        return DeticConfig.from_dict(values)
-    except (InputError, TypeError) as error:
-        raise CheckpointError(f"{source}: {CONFIG_FILE} does not fit: {error}") from error

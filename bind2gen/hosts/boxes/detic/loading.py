@@ -140,7 +140,6 @@ def _heads_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
         "fc_width": shapes["roi_heads.box_head.0.fc1.weight"][0],
         "mask_width": shapes.get("roi_heads.mask_head.mask_fcn1.weight", (0,))[0],
         "embed_dim": shapes[f"{predictor}.linear.weight"][0],
-        "class_bias": f"{predictor}.cls_bias" in shapes,
         "stage_weights": tuple(10.0 * (stage + 1) for stage in range(stages)),
     }
 

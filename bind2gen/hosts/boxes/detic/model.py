@@ -99,10 +99,7 @@ class DeticModel(nn.Module):
         Args:
             class_embeds: (C, D) on the encoded picture's device, of any length.
         """
-        stages = [
-            self.roi_heads.stage_logits(stage, regions, class_embeds).sigmoid()
-            for stage, regions in enumerate(encoded.regions)
-        ]
+        stages = [self.roi_heads.stage_logits(regions, class_embeds).sigmoid() for regions in encoded.regions]
         return (sum(stages) * (1 / len(stages)) * encoded.proposals.scores[:, None]).sqrt()
 
     @torch.no_grad()

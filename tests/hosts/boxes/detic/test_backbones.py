@@ -87,7 +87,7 @@ def test_pyramid_levels_lie_at_their_strides_and_all_parameters_get_gradients(na
     loss = sum(o.heatmap.square().mean() + o.distances.mean() for o in outputs)
     for stage in range(3):
         out = model.roi_heads.run_stage(stage, pyramid, boxes)
-        logits = model.roi_heads.stage_logits(stage, out.regions, cases.class_embeds())
+        logits = model.roi_heads.stage_logits(out.regions, cases.class_embeds())
         loss = loss + logits.square().mean() + out.deltas.square().mean()
     loss.backward()
     without = [k for k, p in model.named_parameters() if p.grad is None and "mask_head" not in k]
