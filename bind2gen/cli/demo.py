@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Bind2GenError, DependencyError
 from .arguments import INPUT_MODALITIES, UsageError, add_adapter, add_loudness, add_models, whole
 from .detect import add_detector_choice
-from .hosts import add_generator, choose_host, load_bound
-from .loading import choose_device, choose_dtype, choose_model, load_pipeline
+from .hosts import add_generator, choose_host, load_chosen
+from .loading import choose_device, choose_dtype, choose_model
 from .reporting import quiet_models, say
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Stud
     words = words_of(choice.encoder)
     device, drawing, parts = choose_device(args.device), None, None
     if names != (DETECT,):
-        load = load_bound if choice.host else load_pipeline
-        pipe = load(
+        pipe = load_chosen(
             choice, modalities=list(INPUT_MODALITIES), device=device, dtype=choose_dtype(args.dtype, device),
             quiet=args.quiet,
         )  # fmt: skip

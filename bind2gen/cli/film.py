@@ -19,11 +19,11 @@ from .arguments import (
     whole,
 )
 from .files import check_out_file, written
-from .hosts import add_host, begun_with, choose_host, load_bound
+from .hosts import add_host, call_options, choose_host, load_chosen
 from .inputs import Inputs, read_inputs
-from .loading import choose_device, choose_dtype, load_pipeline
+from .loading import choose_device, choose_dtype
 from .names import display_names
-from .reporting import progress, step_counter
+from .reporting import progress
 
 if TYPE_CHECKING:
     from ..preprocess.waveform import Waveform
@@ -45,7 +45,6 @@ def add_parser(commands: Any) -> None:
         "--audio", nargs="+", required=True, metavar="FILE",
         help="sound file, or example:NAME; several are heard one after the other",
     )  # fmt: skip
-    parser.add_argument("--out", required=True, metavar="FILE", help=f"film to write: {', '.join(FORMATS)}; - for MP4")
     time = parser.add_argument_group("time")
     time.add_argument("--fps", type=above_zero, default=8.0, metavar="N", help="frames a second")
     time.add_argument(
@@ -55,15 +54,21 @@ def add_parser(commands: Any) -> None:
     time.add_argument("--smooth", type=above_zero, metavar="S", help="seconds to smooth over (default: half a hop)")
     time.add_argument("--strength", choices=STRENGTHS, default="constant",
                       help="what the weight of AnimateDiff's IP-Adapter follows, frame by frame")  # fmt: skip
-    parser.add_argument("--prompt", default="", help="the host's own text prompt; the bundled model reads none")
     parser.add_argument("--negative-prompt", metavar="PROMPT", help="what the film should not show; as --prompt")
+    add_film(parser)
+    parser.set_defaults(run=run)
+
+
+def add_film(parser: argparse.ArgumentParser) -> None:
+    """What every film is drawn with, and where it goes."""
+    parser.add_argument("--out", required=True, metavar="FILE", help=f"film to write: {', '.join(FORMATS)}; - for MP4")
+    parser.add_argument("--prompt", default="", help="the host's own text prompt; the bundled model reads none")
     parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the noise of all frames")
     add_denoising(parser)
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
     add_adapter(parser)
     add_host(parser)
     add_output(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,20 +86,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--fps {args.fps:g}: {count} frames of {sound.seconds:.0f} s, wanted at most {MAX_FRAMES}")
     from ..pipelines.film import draw_film, frame_scales, hear  # imports torch
 
-    load = load_bound if choice.host else load_pipeline
-    pipe = load(choice, modalities=["audio"], device=device, dtype=dtype, quiet=args.quiet)
+    pipe = load_chosen(choice, modalities=["audio"], device=device, dtype=dtype, quiet=args.quiet)
     rows = hear(pipe, sound, count, fps=args.fps, window=args.window, hop=args.hop, smooth=args.smooth)
-    options = {
-        "num_inference_steps": args.steps, "guidance_scale": args.guidance, "prompt": args.prompt or None,
-        "negative_prompt": args.negative_prompt, "scale": args.ip_adapter_scale,
-    }  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None} | begun_with(args, pipe)
     batches = 1 if choice.host and choice.host.own_frames else -(-count // args.batch_size)
-    if "fps" in pipe.defaults:  # Stable Video Diffusion reads it
-        given["fps"] = round(args.fps)
+    own = {"fps": round(args.fps)} if "fps" in pipe.defaults else {}  # Stable Video Diffusion reads it
     with progress("denoise", total=None, quiet=args.quiet) as bar:
-        if "callback_on_step_end" in pipe.defaults:
-            given["callback_on_step_end"] = step_counter(bar, batches)
+        given = call_options(args, pipe, bar, batches) | own
         scales = frame_scales(args.strength, sound, count, args.fps)
         frames = draw_film(pipe, rows, seed=args.seed, scales=scales, batch_size=args.batch_size, **given)
     about = {

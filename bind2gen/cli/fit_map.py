@@ -55,9 +55,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, embed by both encoders, fit, write."""
-    folders = any(Path(value).is_dir() for value in args.images)
-    keep_going = folders if args.keep_going is None else args.keep_going
-    inputs = read_inputs({"image": args.images}, keep_going=keep_going)
+    inputs = read_inputs({"image": args.images}, keep_going=args.keep_going)
     out = check_out_folder(args.out, files=WRITES, args=args)
     choice = choose_model(args.model, args.imagebind, adapter=args.adapter, needs_pipeline=False)
     device = choose_device(args.device)

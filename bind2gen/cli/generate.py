@@ -21,11 +21,11 @@ from .arguments import (
     whole,
 )
 from .files import plan_pictures, save_picture
-from .hosts import add_host, begun_with, check_regions, choose_host, load_bound, region_masks
+from .hosts import add_host, call_options, check_regions, choose_host, load_chosen, region_masks
 from .inputs import read_inputs
-from .loading import choose_device, choose_dtype, load_pipeline
+from .loading import choose_device, choose_dtype
 from .names import display_names
-from .reporting import progress, step_counter
+from .reporting import progress
 from .seeds import SPREAD, first_seeds
 from .sensors import add_sensors, sensor_options
 
@@ -110,21 +110,21 @@ def run(args: argparse.Namespace) -> int:
     if args.seed > largest:
         raise UsageError(f"--seed: wanted at most {largest} for so many pictures, got {args.seed}")
     inputs = read_inputs(named, keep_going=args.keep_going)
+    # What pictures are named after and seeded by: with regions all inputs make one.
+    sources = {name: values[:1] for name, values in inputs.files.items()} if args.region else inputs.files
+    destination = plan_pictures(args.out, sources, args.num_images, args)
     choice = choose_host(args)
     check_regions(args, choice, inputs.count)
-    first = {name: values[:1] for name, values in inputs.files.items()}
-    destination = plan_pictures(args.out, first if args.region else inputs.files, args.num_images, args)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
     import torch
 
     from .understood import tell, understand
 
-    load = load_bound if choice.host else load_pipeline
-    towers = [*named, *(["image"] if args.best_of > 1 and "image" not in named else [])]
-    pipe = load(choice, modalities=towers, device=device, dtype=dtype, quiet=args.quiet)
-    for name in towers:
-        pipe.imagebind.tower(name)  # refuses a modality that the model does not have before reading files
+    looks = ["image"] if args.best_of > 1 and "image" not in named else []
+    pipe = load_chosen(choice, modalities=[*named, *looks], device=device, dtype=dtype, quiet=args.quiet)
+    for name in looks:
+        pipe.imagebind.tower(name)  # as the inputs' own, refused before files are read
     sensors.adapt(pipe.processor)
     options = {"batch_size": args.batch_size, "quiet": args.quiet}
     found = inputs.embedded(pipe.imagebind, pipe.processor, sensors, **options)
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     given = inputs.named if args.region else _rows(inputs.named, kept)
     tell(understood, given, model=choice.label, quiet=args.quiet)
     about = _about(args, pipe, choice.label, weights)
-    seeds = first_seeds(first if args.region else inputs.files, args.seed, kept)
+    seeds = first_seeds(sources, args.seed, kept)
     names = {name: display_names(values, name) for name, values in given.items()}
     of_one = (lambda lists, i: lists) if args.region else _row
     paths = [destination.paths[i] for i in kept]
@@ -192,18 +192,9 @@ def _draw(
 
     of, drawn = args.best_of, []
     rows = conditioning.repeat_interleave(args.num_images * of, dim=0)
-    options = {
-        "prompt": args.prompt or None,  # not every host reads words
-        "num_inference_steps": args.steps,
-        "guidance_scale": args.guidance,
-        "negative_prompt": args.negative_prompt,
-        "noise_level": args.noise_level or None,  # nor has each of them this
-        "scale": args.ip_adapter_scale,
-    } | begun_with(args, pipe) | region_masks(args)
-    batches = -(-len(rows) // args.batch_size)
+    own = {"noise_level": args.noise_level or None} | region_masks(args)  # not every host has these
     with progress("denoise", total=None, quiet=args.quiet) as bar:
-        if "callback_on_step_end" in pipe.defaults:
-            options["callback_on_step_end"] = step_counter(bar, batches)
+        options = call_options(args, pipe, bar, -(-len(rows) // args.batch_size)) | own
         seeds = [one["seed"] + k for one in pictures for k in range(of)]
         waiting = iter(zip(rows[::of], paths, pictures, strict=True))
         for images in draw(pipe, rows, seeds, batch_size=args.batch_size, **options):

@@ -12,11 +12,12 @@ from ..errors import HostError
 from ..hosts.pictures import FIRST_FRAME, IP_ADAPTER_FILE
 from .arguments import DEFAULT_MODEL, UsageError, finite
 from .inputs import check_file
-from .loading import ModelChoice, choose_model, one_reason
-from .reporting import progress, quiet_models
+from .loading import ModelChoice, choose_model, load_pipeline, one_reason
+from .reporting import progress, quiet_models, step_counter
 
 if TYPE_CHECKING:
     import torch
+    from tqdm import tqdm
 
     from ..pipelines.binding import BoundPipeline
     from ..pipelines.conditioning import ImageBindConditioning
@@ -134,6 +135,11 @@ def choose_host(args: argparse.Namespace, *, media: str = "image", option: str =
     return replace(choice, label=f"{name} + {file.stem} + {encoder}", host=host, ip_adapter=str(file))
 
 
+def load_chosen(choice: ModelChoice, **options: Any) -> ImageBindConditioning:
+    """What :func:`choose_host` found, on its device; arguments as of :func:`load_bound`."""
+    return (load_bound if choice.host else load_pipeline)(choice, **options)
+
+
 def load_bound(
     choice: ModelChoice, *, modalities: list[str], device: torch.device, dtype: torch.dtype, quiet: bool
 ) -> BoundPipeline:
@@ -169,3 +175,16 @@ def begun_with(args: argparse.Namespace, pipe: ImageBindConditioning) -> dict[st
     if "image" in pipe.defaults:
         return {"host": {"image": picture}}
     raise UsageError(f"--begin-with: {pipe.slot.name} begins with nothing of its own")
+
+
+def call_options(args: argparse.Namespace, pipe: ImageBindConditioning, bar: tqdm, batches: int) -> dict[str, Any]:
+    """What was said of drawing, as arguments of the call; the steps of all ``batches`` count on ``bar``."""
+    options = {
+        "prompt": args.prompt or None,  # not every host reads words
+        "negative_prompt": getattr(args, "negative_prompt", None),
+        "num_inference_steps": args.steps,
+        "guidance_scale": args.guidance,
+        "scale": args.ip_adapter_scale,
+        "callback_on_step_end": step_counter(bar, batches) if "callback_on_step_end" in pipe.defaults else None,
+    }
+    return {name: value for name, value in options.items() if value is not None} | begun_with(args, pipe)

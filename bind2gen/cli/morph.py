@@ -10,22 +10,17 @@ from .. import __version__
 from ..files.films import FORMATS, save_film
 from .arguments import (
     INPUT_MODALITIES,
-    MAX_SEED,
     UsageError,
     above_zero,
-    add_adapter,
-    add_denoising,
-    add_models,
-    add_output,
     whole,
 )
 from .files import check_out_file, written
-from .film import MAX_FRAMES
-from .hosts import add_host, choose_host, load_bound
+from .film import MAX_FRAMES, add_film
+from .hosts import call_options, choose_host, load_chosen
 from .inputs import read_inputs
-from .loading import choose_device, choose_dtype, load_pipeline
+from .loading import choose_device, choose_dtype
 from .names import display_names
-from .reporting import progress, step_counter
+from .reporting import progress
 
 ENDS = ("from", "to")
 
@@ -43,17 +38,10 @@ def add_parser(commands: Any) -> None:
         for name in INPUT_MODALITIES:
             metavar = "TEXT" if name == "text" else "FILE"
             group.add_argument(f"--{end}-{name}", metavar=metavar, help="example:NAME too" if name == "audio" else None)
-    parser.add_argument("--out", required=True, metavar="FILE", help=f"film to write: {', '.join(FORMATS)}; - for MP4")
     parser.add_argument("--frames", type=whole(2, MAX_FRAMES), default=48, metavar="N", help="from end to end")
     parser.add_argument("--fps", type=above_zero, default=12.0, metavar="N", help="frames a second")
     parser.add_argument("--back", action="store_true", help="and back again")
-    parser.add_argument("--prompt", default="", help="the host's own text prompt; the bundled model reads none")
-    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the noise of all frames")
-    add_denoising(parser)
-    add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
-    add_adapter(parser)
-    add_host(parser)
-    add_output(parser)
+    add_film(parser)
     parser.set_defaults(run=run)
 
 
@@ -76,22 +64,17 @@ def run(args: argparse.Namespace) -> int:
     from ..pipelines.film import draw_film
     from ..space.arithmetic import match_norm, normalize, slerp
 
-    load = load_bound if choice.host else load_pipeline
     towers = sorted({name for given in ends for name in given})
-    pipe = load(choice, modalities=towers, device=device, dtype=dtype, quiet=args.quiet)
+    pipe = load_chosen(choice, modalities=towers, device=device, dtype=dtype, quiet=args.quiet)
     first, last = (
         normalize(pipe.condition(pipe.embed(**{name: files[0] for name, files in given.files.items()})))
         for given in inputs
     )
     way = torch.linspace(0, 1, args.frames, device=first.device)[:, None]
     rows = match_norm(slerp(first, last, way), pipe.host_norm)
-    options = {"num_inference_steps": args.steps, "guidance_scale": args.guidance, "prompt": args.prompt or None,
-               "scale": args.ip_adapter_scale}  # fmt: skip
     with progress("denoise", total=None, quiet=args.quiet) as bar:
-        if "callback_on_step_end" in pipe.defaults:
-            options["callback_on_step_end"] = step_counter(bar, -(-len(rows) // args.batch_size))
-        given = {name: value for name, value in options.items() if value is not None}
-        frames = draw_film(pipe, rows, seed=args.seed, batch_size=args.batch_size, **given)
+        options = call_options(args, pipe, bar, -(-len(rows) // args.batch_size))
+        frames = draw_film(pipe, rows, seed=args.seed, batch_size=args.batch_size, **options)
     frames += frames[-2:0:-1] if args.back else []
     told = {
         end: {name: display_names(values, name)[0] for name, values in one.named.items()}

@@ -25,7 +25,7 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 from ..hosts.boxes.rescoring import crop_box
 from ..hosts.boxes.yolo.detector import lettered
 from ..hosts.boxes.yolo.network import Regions, YoloConfig, YoloModel
-from .data import ImageSet, Sample, held_out, read_members, read_rows
+from .data import ImageSet, Sample, held_out, read_files
 from .detector_words import KNOWN_AS, Words
 from .evaluate.labels import plain
 
@@ -130,10 +130,10 @@ def shown(data: Path) -> Iterator[Shown]:
 
 def _trained(folder: Path, name: str) -> Iterator[tuple[Sample, bytes]]:
     """Rows of the training part with their files, shuffled by their path."""
-    rows, members = read_rows(folder / f"{name}.csv"), read_members(folder / f"{name}.tar")
-    kept = [row for row, away in zip(rows, held_out(ImageSet(np.zeros(0), rows)), strict=True) if not away]
-    for row in sorted(kept, key=lambda row: zlib.crc32(row.path.encode()[::-1])):
-        yield row, members[row.path]
+    files = read_files(folder, name)
+    away = held_out(ImageSet(np.zeros(0), [row for row, _ in files]))
+    kept = [pair for pair, is_away in zip(files, away, strict=True) if not is_away]
+    yield from sorted(kept, key=lambda pair: zlib.crc32(pair[0].path.encode()[::-1]))
 
 
 def _opened(file: bytes) -> Image.Image:

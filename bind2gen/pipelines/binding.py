@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 
 from ..errors import HostError, InputError
-from ..hosts.pictures.contract import Host, check_width, host_of, length_of
+from ..hosts.pictures.contract import NOT_GUIDED, Host, check_width, host_of, length_of
 from ..hosts.pictures.prompts import prompts_for
 from ..hosts.pictures.turns import one_at_a_time
 from ..imagebind.loading import load_config, load_imagebind, load_processor
@@ -176,6 +176,8 @@ class BoundPipeline(ImageBindConditioning):
         scale, counted = (self.host.names.get(n, n) for n in (self.host.guidance, "num_images_per_prompt"))
         guidance, num = arguments.get(scale, known.get(scale)), arguments.get(counted, 1)
         guided = guidance is not None and guidance > 1
+        if negative is not None and not guided:
+            raise InputError(NOT_GUIDED.format("negative", self.host.guidance))
         if guided and negative is None and self.slot.negative == "vector":
             negative = self._negative()
         looks = return_roundtrip or best_of > 1

@@ -75,6 +75,20 @@ class ImageBindConditioning(ABC):
         spread = {name: value.expand(count, -1) for name, value in embeds.items()}
         return match_norm(self.adapter(spread, weights), self.host_norm)
 
+    def round_trip(self, images: Sequence[Image], rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures seen again: their own embeddings (N, D), and the cosine (N,), -1..1, of each with its row.
+
+        Args:
+            images: N of them, as many of each row.
+            rows: (B, D) that they were drawn from.
+
+        Raises:
+            ModalityError: the encoder has no image tower.
+        """
+        embeds = self.embed(image=list(images))["image"]
+        seen = self.adapter({"image": embeds})
+        return embeds, (seen * normalize(rows.to(seen)).repeat_interleave(len(images) // len(rows), dim=0)).sum(1)
+
     def nearest(self, images: Sequence[Image], rows: torch.Tensor, best_of: int = 1) -> tuple[list[int], torch.Tensor]:
         """Look at pictures again, and of each ``best_of`` in a row choose the one that is nearest to what it is of.
 
@@ -89,9 +103,7 @@ class ImageBindConditioning(ABC):
         Raises:
             ModalityError: the encoder has no image tower.
         """
-        seen = normalize(self.adapter({"image": self.embed(image=list(images))["image"]}))
-        rows = normalize(rows.to(seen)).repeat_interleave(len(images) // len(rows), dim=0)
-        cosines, places = (seen * rows).sum(1).view(-1, best_of).max(1)
+        cosines, places = self.round_trip(images, rows)[1].view(-1, best_of).max(1)
         return (places + best_of * torch.arange(len(places)).to(places)).tolist(), cosines
 
     def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:

@@ -259,8 +259,7 @@ class Studio:
         """Of each picture: cosine with the vector that it was drawn from, and its nearest word."""
         if not pictures:
             return (), ()
-        embeds = self.pipe.embed(image=list(pictures))["image"]
-        likeness = (self.pipe.adapter({"image": embeds}) * normalize(rows[: len(embeds)].to(embeds))).sum(1)
+        embeds, likeness = self.pipe.round_trip(pictures, rows[: len(pictures)])
         return tuple(likeness.tolist()), self.words.first(embeds)
 
 

@@ -174,7 +174,7 @@ def test_what_nobody_foresaw_is_one_line_too(raised, code, says, run, media, tmp
         raise raised
 
     monkeypatch.delenv("BIND2GEN_DEBUG", raising=False)
-    monkeypatch.setattr(generate_command, "load_pipeline", fail)
+    monkeypatch.setattr(generate_command, "load_chosen", fail)
     found, stdout, stderr = run("generate", "--audio", media / "mid.wav", "--out", tmp_path / "x.png")
     assert (found, stdout) == (code, "")
     assert stderr.startswith(f"bind2gen: error: {says}")

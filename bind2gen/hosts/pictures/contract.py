@@ -23,6 +23,7 @@ HOSTS = (  # module beside this one, class; the first that takes a pipeline is i
     "unclip.UnCLIP", "animatediff.AnimateDiff", "ip_adapter.IPAdapter", "kandinsky.Kandinsky", "karlo.Karlo",
     "stable_video.StableVideo", "flux.Flux",
 )  # fmt: skip
+NOT_GUIDED = "{}: nothing is guided away from where {} is 1 or less"
 # Image spaces: width, and the network whose raw embeddings these are. ImageBind's lie in that of ViT-H.
 SPACES = {
     "vit-h": (1024, "OpenCLIP ViT-H/14"),

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from ...errors import HostError, InputError
 from ...files.weights import open_tensors
 from . import IP_ADAPTER_FILE
-from .contract import SPACES, Host, Slot, away_from, bound_method, check_width, slot_of
+from .contract import NOT_GUIDED, SPACES, Host, Slot, away_from, bound_method, check_width, slot_of
 from .prompts import prompts_for
 
 SLOT = Slot(
@@ -68,8 +68,8 @@ class Flux(Host):
         Raises:
             InputError, ShapeError: numbers or a negative embedding that do not fit.
         """
-        if not guided and (negative is not None or negative_prompt is not None):
-            raise InputError("negative: nothing is guided away from where true_cfg_scale is 1 or less")
+        if not guided and negative_prompt is not None:
+            raise InputError(NOT_GUIDED.format("negative", self.guidance))
         rows = (embeds[:, None] if embeds.ndim == 2 else embeds).repeat_interleave(num, dim=0)  # (B num, S, D)
         wanted: dict[str, Any] = {
             "ip_adapter_image_embeds": [rows],

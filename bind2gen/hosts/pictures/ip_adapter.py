@@ -108,8 +108,6 @@ class IPAdapter(Host):
         """
         self.slot(pipe)  # attention may have been replaced since
         rows = (embeds[:, None] if embeds.ndim == 2 else embeds).repeat_interleave(num, dim=0)  # (B num, S, D)
-        if negative is not None and not guided:
-            raise InputError("negative: nothing is guided away from where guidance_scale is 1 or less")
         if not 0 <= start <= end <= 1:
             raise InputError(f"start and end: wanted 0 <= start <= end <= 1, got {start!r} and {end!r}")
         away = away_from(negative, rows, num)

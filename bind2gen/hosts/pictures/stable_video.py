@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ...errors import InputError, ShapeError
+from ...errors import ShapeError
 from . import FIRST_FRAME
 from .contract import SPACES, Host, Slot, away_from, bound_method, picture_each, takes_and_needs
 
@@ -58,8 +58,6 @@ class StableVideo(Host):
         takes_and_needs(pipe, image=image)
         if embeds.ndim != 2:
             raise ShapeError(f"{SLOT.name}: wanted one embedding a film, (B, D), got {tuple(embeds.shape)}")
-        if negative is not None and not guided:
-            raise InputError("negative: nothing is guided away from where guidance_scale is 1 or less")
         rows = embeds[:, None].repeat_interleave(num, dim=0)  # (B num, 1, D)
 
         def encode(pictures: Any, device: Any, count: int, guided: bool) -> torch.Tensor:

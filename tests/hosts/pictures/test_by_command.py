@@ -186,3 +186,14 @@ def test_pictures_and_films_are_told_apart(run, there, tmp_path, monkeypatch):
     words = ["film", "--host", "kandinsky", "--adapter", "adapter", *own, "--strength", "onsets"]
     code, _, err = run(*words, "--out", tmp_path / "a.mp4")
     assert code == 2 and "--strength onsets: it goes with --host FOLDER of an AnimateDiff" in err
+
+
+def test_a_morph_begins_with_what_its_host_needs(run, there, tmp_path, monkeypatch):
+    monkeypatch.chdir(there)
+    words = ["morph", "--host", "kandinsky-hint", "--imagebind", "imagebind", "--adapter", "adapter", *SMALL]
+    words += ["--from-audio", "tone.wav", "--to-text", "a dog", "--frames", "2", "-q"]
+    code, _, err = run(*words, "--begin-with", "depth.png", "--out", tmp_path / "a.mp4")
+    assert code == 0, err
+    with av.open(tmp_path / "a.mp4") as film:
+        assert len(list(film.decode(video=0))) == 2
+    assert run(*words, "--out", tmp_path / "b.mp4")[0] == 1  # without its hint
