@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .space.adapter import EmbeddingAdapter
     from .space.arithmetic import blend, gap_shift, match_norm, normalize, slerp, subtract
     from .space.index import EmbeddingIndex
+    from .store.store import EmbeddingStore
 
 __all__ = [
     "HUGE",
@@ -45,6 +46,7 @@ __all__ = [
     "DeticDetector",
     "EmbeddingAdapter",
     "EmbeddingIndex",
+    "EmbeddingStore",
     "ImageBindConfig",
     "ImageBindDetectionPipeline",
     "ImageBindModel",
@@ -77,6 +79,7 @@ _HOMES: dict[str, str] = {  # public name -> the module that defines it
     "DeticDetector": "hosts.boxes.detic.detector",
     "EmbeddingAdapter": "space.adapter",
     "EmbeddingIndex": "space.index",
+    "EmbeddingStore": "store.store",
     "ImageBindConfig": "imagebind.config",
     "ImageBindDetectionPipeline": "pipelines.detection",
     "ImageBindModel": "imagebind.model",

@@ -50,6 +50,10 @@ class HostError(Bind2GenError, ValueError):
     """A generation or detection host does not fit: wrong component, wrong embedding width."""
 
 
+class StoreError(Bind2GenError, ValueError):
+    """A store of embeddings is missing, another model's or another version's, or cannot be read or written."""
+
+
 class DependencyError(Bind2GenError, ImportError):
     """An optional package is missing or broken; the message names the command that mends it."""
 

@@ -16,11 +16,14 @@ from starlette.middleware import Middleware
 from bind2gen.studio import DetectionStudio, Studio
 from bind2gen.studio.files import VisitorFiles
 from bind2gen.studio.limits import MEGABYTE
+from bind2gen.studio.searching import SearchStudio
 
-from . import api, arithmetic, detect, parts, sound2image
+from . import api, arithmetic, detect, parts, search, sound2image
 from .guard import Guard
 
-DEMOS: dict[str, ModuleType] = {"sound2image": sound2image, "detect": detect, "arithmetic": arithmetic}
+DEMOS: dict[str, ModuleType] = {
+    "sound2image": sound2image, "detect": detect, "arithmetic": arithmetic, "search": search,
+}  # fmt: skip
 HEADING = "# bind2gen\nGive it a sound, and see what it looks like, or where it is."
 JOBS, JOBS_EACH = 24, 12  # at a time: of all visitors, and of one address, behind which there may be a school
 SESSIONS = 100  # whose last finding is kept in memory for its threshold
@@ -29,11 +32,12 @@ SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans",
 SYSTEM_MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
-def build(studios: Mapping[str, Studio | DetectionStudio], files: VisitorFiles) -> gr.Blocks:
+def build(studios: Mapping[str, Studio | DetectionStudio | SearchStudio], files: VisitorFiles) -> gr.Blocks:
     """The page with these demos; several are tabs.
 
     Args:
-        studios: name of a demo -> what it works with; ``detect`` needs a :class:`DetectionStudio`.
+        studios: name of a demo -> what it works with; ``detect`` needs a :class:`DetectionStudio`, ``search`` a
+            :class:`SearchStudio`.
         files: in the folder that Gradio was given; what lies there afterwards belongs to the page.
     """
     with gr.Blocks(title="bind2gen", analytics_enabled=False) as blocks:

@@ -20,6 +20,7 @@ from bind2gen.errors import Bind2GenError
 from bind2gen.files.bundled import concept_of, example_sounds
 from bind2gen.files.pictures import enlarged, exif_text
 from bind2gen.studio import DetectionStudio, Limits, Progress, Studio
+from bind2gen.studio.searching import SearchStudio
 
 from .guard import uploads_only
 
@@ -101,13 +102,13 @@ def example_labels() -> tuple[list[str], list[str]]:
     return [str(path) for path in sounds.values()], [concept_of(name) for name in sounds]
 
 
-def sound_examples(audio: gr.Audio, text: gr.Textbox) -> None:
+def sound_examples(audio: gr.Audio, text: gr.Textbox, elem_id: str = "example-sounds") -> None:
     """One button for each bundled sound, which takes the place of words."""
     files, names = example_labels()
     if files:
         gr.Examples(
             [[path, ""] for path in files], [audio, text], example_labels=names, label="Example sounds, synthesised",
-            examples_per_page=len(files), api_visibility="private", elem_id="example-sounds",
+            examples_per_page=len(files), api_visibility="private", elem_id=elem_id,
         )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def on_go(go: gr.Button, words: Sequence[gr.Textbox], places: Sequence[str], **e
     gr.on(triggers, **event, concurrency_id=QUEUE, show_progress="hidden", trigger_mode="once")
 
 
-def stopping(studio: Studio | DetectionStudio, stop: gr.Button, line: gr.HTML, name: str) -> None:
+def stopping(studio: Studio | DetectionStudio | SearchStudio, stop: gr.Button, line: gr.HTML, name: str) -> None:
     """Let the button stop this visitor's work; what was working tells how far it got, or that it was in the queue."""
 
     def stopped(request: gr.Request) -> Any:

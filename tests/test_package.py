@@ -22,7 +22,7 @@ PUBLIC = {
     "EmbeddingAdapter", "load_official_checkpoint", "convert_checkpoint", "HUGE", "TINY", "MODALITIES", "normalize",
     "blend", "slerp", "subtract", "gap_shift", "match_norm", "bundled_path", "embed_timeline", "Bind2GenError",
     "Bind2GenWarning", "ImageBindDetectionPipeline", "ClassPrompter", "Detections", "DeticDetector", "OwlDetector",
-    "draw_detections", "EmbeddingIndex", "bind",
+    "draw_detections", "EmbeddingIndex", "EmbeddingStore", "bind",
 }  # fmt: skip
 
 
@@ -61,6 +61,8 @@ def test_an_unknown_name_is_an_attribute_error():
         f"from bind2gen.cli import main; main(['detect', {PICTURE!r}, '--text', 'a', '--model', {TABLES!r}])",
         "from bind2gen.cli import main; main(['fit-class-map', 'no_such_recipe'])",
         "from bind2gen.cli import main; main(['fit-gap', '--images', 'missing', '--out', 'gap'])",
+        "from bind2gen.cli import main; main(['index', 'missing', '--db', 'db'])",
+        "from bind2gen.cli import main; main(['search', '--db', 'db', '--image', 'missing.png'])",
     ],
 )
 def test_import_help_and_early_errors_load_no_heavy_library(statements):

@@ -18,12 +18,14 @@ from bind2gen.files.bundled import example_sounds
 
 ROOT = Path(__file__).parents[1]
 # One after the other: names of the first page's snippets are known on the others.
-PAGES = ("README.md", "demos/README.md", *(f"bind2gen/{room}/README.md" for room in ("preprocess", "hosts", "train")))
+ROOMS = ("preprocess", "hosts", "train", "imagebind", "evaluate")
+PAGES = ("README.md", "demos/README.md", *(f"bind2gen/{room}/README.md" for room in ROOMS))
 README = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 NEED = {  # what a snippet holds that is not run here
     "http://127.0.0.1:7860": "a server: tests/demos/test_endpoints.py runs it",
     "imagebind_huge.pth": "a download",
     "h94/IP-Adapter": "a download",
+    "langchain_core": "packages that are not in dev: tests/imagebind/test_frameworks.py runs it where they are",
 }
 PLACEHOLDERS = re.compile(r"\b(DIR|RECIPE|FOLDER|HOST|WEIGHTS|STAGE)\b|\.pth|\.\.\.|^demo")
 pytestmark = pytest.mark.slow

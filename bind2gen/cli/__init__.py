@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import Bind2GenError
 from . import (
+    classify,
     convert,
     demo,
     detect,
@@ -23,12 +24,16 @@ from . import (
     evaluate,
     film,
     fit_class_map,
+    fit_classifier,
     fit_gap,
     fit_map,
     generate,
+    index,
     info,
     inspect,
+    matrix,
     morph,
+    search,
     train,
     verify,
 )
@@ -39,8 +44,8 @@ USAGE, INTERRUPTED = 2, 130  # 130: what shells report for Ctrl-C
 DEBUG_VARIABLE = "BIND2GEN_DEBUG"
 logger = logging.getLogger(__name__)
 COMMANDS = (
-    generate, film, morph, detect, embed, inspect, demo, evaluate, convert, verify, fit_gap, fit_map, fit_class_map,
-    train, info,
+    generate, film, morph, detect, embed, index, search, classify, matrix, inspect, demo, evaluate, convert, verify,
+    fit_gap, fit_map, fit_class_map, fit_classifier, train, info,
 )  # fmt: skip
 
 

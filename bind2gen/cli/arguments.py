@@ -12,6 +12,7 @@ from ..errors import Bind2GenError, did_you_mean
 from .reporting import one_line
 
 INPUT_MODALITIES = ("audio", "image", "text", "video", "depth", "thermal", "imu")
+UNWANTED = {"audio": ("FILE", "not what makes this sound"), "text": ("TEXT", "not this"), "image": ("FILE", "not this")}
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000  # the noise schedules of the hosts have that many
@@ -120,6 +121,17 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar = "TEXT" if name == "text" else "FILE"
         group.add_argument(f"--{name}", nargs="+", action="extend", metavar=metavar, help=kinds[name])
     add_keep_going(group)
+
+
+def add_unwanted(group: Any) -> None:
+    """``--not-audio``, ``--not-text`` and ``--not-image``."""
+    for name, (metavar, words) in UNWANTED.items():
+        group.add_argument(f"--not-{name}", nargs="+", action="extend", metavar=metavar, help=f"but {words}")
+
+
+def given_unwanted(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Modality -> inputs that are not meant, of those that were given."""
+    return {name: list(values) for name in UNWANTED if (values := getattr(args, f"not_{name}"))}
 
 
 def add_keep_going(group: Any) -> None:

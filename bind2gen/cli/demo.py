@@ -17,17 +17,21 @@ from ..errors import Bind2GenError, DependencyError
 from .arguments import INPUT_MODALITIES, UsageError, add_adapter, add_loudness, add_models, whole
 from .detect import add_detector_choice
 from .hosts import add_generator, choose_host, load_chosen
-from .loading import choose_device, choose_dtype, choose_model
+from .loading import ModelChoice, choose_device, choose_dtype, choose_model, encoder_fingerprint, load_encoder
 from .reporting import quiet_models, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
+    from ..store import EmbeddingStore
     from ..studio import DetectionStudio, Studio
+    from ..studio.searching import SearchStudio
 
-NAMES = ("sound2image", "detect", "arithmetic")
-DETECT = "detect"
+    AnyStudio = Studio | DetectionStudio | SearchStudio
+
+NAMES = ("sound2image", "detect", "arithmetic", "search")
+DETECT, SEARCH = "detect", "search"
 GENERATOR = "--generator"  # what other commands call --host, which is an address here
 HOST, PORT = "127.0.0.1", 7860
 WAKE = 1.0  # s; signals are looked at when a wait ends
@@ -47,11 +51,22 @@ def add_parser(commands: Any) -> None:
         description="Serve the demos as a web page, to this machine alone unless --host or --share says otherwise. "
         "Nothing is sent anywhere; uploads and pictures are deleted.",
     )
-    parser.add_argument("name", nargs="?", choices=NAMES, metavar="NAME", help=f"{', '.join(NAMES)} (default: all)")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        choices=NAMES,
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} (default: all that there is what for)",
+    )
     add_models(parser, model_help="bundled name, pipeline folder or hub id; a host alone needs --imagebind")
     add_adapter(parser)
     add_generator(parser, GENERATOR)
     add_detector_choice(parser.add_argument_group("detector"))
+    parser.add_argument(
+        "--db", metavar="PLACE",
+        help="store that bind2gen index made with this model, to search in; visitors see names and small pictures of "
+        "its files",
+    )  # fmt: skip
     group = parser.add_argument_group("server")
     group.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", HOST), help="address to listen at")
     group.add_argument(
@@ -90,6 +105,10 @@ def run(args: argparse.Namespace) -> None:
             raise UsageError(reason)
         say(f"bind2gen demo: without {DETECT}: {reason}")
         names = tuple(name for name in names if name != DETECT)
+    if args.db is None and args.name == SEARCH:
+        raise UsageError("search: wanted --db PLACE, a store that bind2gen index made")
+    if args.db is None:
+        names = tuple(name for name in names if name != SEARCH)
     studios = _studios(args, names)
     try:
         for studio in dict.fromkeys(studios.values()):
@@ -101,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
             studio.close()
 
 
-def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Studio | DetectionStudio]:
+def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, AnyStudio]:
     """What each demo works with; all take turns in one worker, and share the encoder where the detector allows it."""
     from ..space.everyday import words_of
     from ..studio import DetectionStudio, Studio
@@ -109,30 +128,45 @@ def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Stud
     from .detectors import load_detection
     from .understood import understanding
 
-    needs_pipeline = names != (DETECT,)
-    if needs_pipeline:
-        unasked = {"prompt": "", "ip_adapter_scale": None, "begin_with": None}
+    drawn = [name for name in names if name not in (DETECT, SEARCH)]
+    if drawn:
+        unasked = {"prompt": "", "ip_adapter_scale": None, "begin_with": None, "steer": None}
         choice = choose_host(argparse.Namespace(**vars(args) | unasked | {"host": args.generator}), option=GENERATOR)
     else:
         choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
+    store = _opened(args.db, choice) if SEARCH in names else None
     words = words_of(choice.encoder)
     device, drawing, parts = choose_device(args.device), None, None
-    if names != (DETECT,):
-        pipe = load_chosen(
-            choice, modalities=list(INPUT_MODALITIES), device=device, dtype=choose_dtype(args.dtype, device),
-            quiet=args.quiet,
-        )  # fmt: skip
+    dtype = choose_dtype(args.dtype, device)
+    if drawn:
+        pipe = load_chosen(choice, modalities=list(INPUT_MODALITIES), device=device, dtype=dtype, quiet=args.quiet)
         known = understanding(pipe, choice)
         drawing = Studio(pipe, words=words, understanding=known, batch_size=args.batch_size)
         parts = (pipe.imagebind, pipe.processor)
-    studios = dict.fromkeys(names, drawing)
+    studios: dict[str, AnyStudio] = dict.fromkeys(drawn, drawing)
     if DETECT in names:
         towers = ["audio", "image", "text"]
         with quiet_models(quiet=args.quiet):
             detection = load_detection(args, modalities=towers, device=device, parts=parts)
         note = "" if args.detector or args.route else known_weakness(Path(choice.source))
         studios[DETECT] = DetectionStudio(detection, words=words, worker=drawing and drawing.worker, note=note)
-    return studios
+    if store is not None:
+        from ..store.encoder import Encoder
+        from ..store.relevance import Relevance
+        from ..studio.searching import SearchStudio
+
+        options = {"modalities": ["audio", "image", "text"], "device": device, "dtype": dtype, "quiet": args.quiet}
+        encoder = Encoder.of(*(parts or load_encoder(choice, **options)), choice.imagebind or choice.source)
+        worker = next((studio.worker for studio in studios.values()), None)
+        studios[SEARCH] = SearchStudio(encoder, store, relevance=Relevance.beside(choice.encoder), worker=worker)
+    return {name: studios[name] for name in names}
+
+
+def _opened(place: str, choice: ModelChoice) -> EmbeddingStore:
+    """The store, if it is this encoder's."""
+    from ..store import EmbeddingStore
+
+    return EmbeddingStore.open(place, fingerprint=encoder_fingerprint(choice), model=choice.label)
 
 
 def _no_detector(args: argparse.Namespace) -> str | None:
@@ -149,7 +183,7 @@ def _no_detector(args: argparse.Namespace) -> str | None:
 
 
 def serve(
-    studios: Mapping[str, Studio | DetectionStudio],
+    studios: Mapping[str, AnyStudio],
     *,
     host: str,
     port: int,

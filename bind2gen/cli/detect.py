@@ -16,6 +16,8 @@ from .arguments import (
     add_adapter,
     add_keep_going,
     add_output,
+    add_unwanted,
+    given_unwanted,
     share,
     whole,
 )
@@ -49,8 +51,7 @@ def add_parser(commands: Any) -> None:
     prompts.add_argument("--text", nargs="+", metavar="TEXT", help="words or sentences; each is a prompt")
     prompts.add_argument("--like", nargs="+", metavar="FILE", help="pictures of the thing; each is a prompt")
     prompts.add_argument("--together", action="store_true", help="all of these are one prompt, not one each")
-    prompts.add_argument("--not-audio", nargs="+", metavar="FILE", help="but not what makes this sound")
-    prompts.add_argument("--not-text", nargs="+", metavar="TEXT", help="but not this")
+    add_unwanted(prompts)
     prompts.add_argument("--labels", nargs="+", metavar="NAME", help="what boxes of each prompt are called (default: "
                          "the text, or the file's name)")  # fmt: skip
     _add_detector(parser)
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     with quiet_models(quiet=args.quiet):
         from .detectors import load_detection
-        from .searching import ROWS, found_rows
+        from .finding import ROWS, found_rows
 
         pipe = load_detection(args, modalities=sorted(search.towers), device=device)
         kind, rows = found_rows(pipe, args, search)
@@ -136,7 +137,7 @@ def _checked(args: argparse.Namespace) -> Search:
     args.video = read_inputs({"video": films}).files["video"][0] if films else None
     pictures = read_inputs({"image": images}, keep_going=args.keep_going) if images else None
     prompts = read_inputs({MODALITY.get(name, name): values for name, values in given.items()}).files
-    against = {name: values for name, values in (("audio", args.not_audio), ("text", args.not_text)) if values}
+    against = given_unwanted(args)
     count = 1 if args.together or args.timeline else sum(map(len, prompts.values()))
     if args.labels and len(args.labels) != count:
         raise UsageError(f"--labels: wanted {count} names, one a prompt, got {len(args.labels)}")

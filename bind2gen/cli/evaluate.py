@@ -1,4 +1,4 @@
-"""``bind2gen eval``: scores of the bundled model on held-out data."""
+"""``bind2gen eval``: scores of the bundled model on held-out data, of any encoder on benchmarks, of made pictures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from . import evaluate_generate, evaluate_mteb
 from .arguments import DEFAULT_MODEL, MAX_STEPS, add_output, finite, whole
 from .files import check_out_folder
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
@@ -68,6 +69,8 @@ def add_parser(commands: Any) -> None:
     mini.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (default: torch's choice)")
     add_output(mini)
     mini.set_defaults(run=run)
+    evaluate_generate.add_parser(suites)
+    evaluate_mteb.add_parser(suites)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -61,18 +61,18 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     from ..train.maps.spaces import TARGETS, TargetEncoder, fit_space, write_space
 
-    if not Path(place := TARGETS.get(args.to, (args.to, ""))[0]).exists():
-        check_hub(place, "--to")
-    options = {"device": device, "dtype": choose_dtype(args.dtype, device), "quiet": args.quiet}
-    model, processor = load_encoder(choice, modalities=["image"], **options)
+    if not Path(repository := TARGETS.get(args.to, (args.to, ""))[0]).exists():
+        check_hub(repository, "--to")
+    place = {"device": device, "dtype": choose_dtype(args.dtype, device)}
+    model, processor = load_encoder(choice, modalities=["image"], **place, quiet=args.quiet)
     with quiet_models(quiet=args.quiet), one_reason(args.to):
-        target = TargetEncoder(args.to, device=device)
-    source, theirs = _embedded(inputs, model, processor, target, out, args)
+        target = TargetEncoder(args.to, **place)
     adapter = _before(args, choice, model)
+    adapter.claim(model, strict=True)
+    source, theirs = _embedded(inputs, model, processor, target, out, args)
     label = args.to if args.to in TARGETS else Path(args.to).name
     options = {"way": args.way, "adapter": adapter, "space": target.space, "negative": target.negative()}
     made, report = fit_space(source, theirs, **options)
-    made.claim(model)
     files = [str(path) for path in write_space(out, made, report, encoder=choice.label, target=label)]
     shutil.rmtree(out / CACHE, ignore_errors=True)
     if args.json:

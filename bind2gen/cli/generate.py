@@ -16,18 +16,29 @@ from .arguments import (
     add_inputs,
     add_models,
     add_output,
+    add_unwanted,
     given_inputs,
     weight,
     whole,
 )
 from .files import plan_pictures, save_picture
-from .hosts import add_host, call_options, check_regions, choose_host, load_chosen, region_masks
-from .inputs import read_inputs
+from .hosts import (
+    add_host,
+    call_options,
+    check_regions,
+    choose_host,
+    load_chosen,
+    read_unwanted,
+    region_masks,
+    told_unwanted,
+)
+from .inputs import Inputs, read_inputs
 from .loading import choose_device, choose_dtype
 from .names import display_names
 from .reporting import progress
 from .seeds import SPREAD, first_seeds
 from .sensors import add_sensors, sensor_options
+from .sizes import add_size, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +86,7 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", default="", help="the host's own text prompt, for all pictures; the bundled model "
                         "reads none, its words are --text")  # fmt: skip
     parser.add_argument("--negative-prompt", metavar="PROMPT", help="what the picture should not show; as --prompt")
+    add_unwanted(parser)
     parser.add_argument(
         "--seed",
         type=whole(0, MAX_SEED),
@@ -84,6 +96,7 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         f"plus a number below {SPREAD} made of each file's bytes: --json and the pictures' metadata hold them",
     )
     add_denoising(parser)
+    add_size(parser)
     parser.add_argument(
         "--num-images", type=whole(1, MAX_IMAGES), default=1, metavar="N", help="pictures of each input"
     )
@@ -115,15 +128,19 @@ def run(args: argparse.Namespace) -> int:
     destination = plan_pictures(args.out, sources, args.num_images, args)
     choice = choose_host(args)
     check_regions(args, choice, inputs.count)
+    unwanted = read_unwanted(args, choice)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
+    check_size(args, choice, at_once=args.batch_size, kept=args.batch_size, device=device, dtype=dtype)
     import torch
 
     from .understood import tell, understand
 
     looks = ["image"] if args.best_of > 1 and "image" not in named else []
-    pipe = load_chosen(choice, modalities=[*named, *looks], device=device, dtype=dtype, quiet=args.quiet)
-    for name in looks:
+    pipe = load_chosen(
+        choice, modalities=[*named, *looks, *unwanted.files], device=device, dtype=dtype, quiet=args.quiet
+    )
+    for name in [*looks, *unwanted.files]:
         pipe.imagebind.tower(name)  # as the inputs' own, refused before files are read
     sensors.adapt(pipe.processor)
     options = {"batch_size": args.batch_size, "quiet": args.quiet}
@@ -132,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     understood = understand(pipe, choice, embeds)
     given = inputs.named if args.region else _rows(inputs.named, kept)
     tell(understood, given, model=choice.label, quiet=args.quiet)
-    about = _about(args, pipe, choice.label, weights)
+    about = _about(args, pipe, choice.label, weights) | told_unwanted(unwanted)
     seeds = first_seeds(sources, args.seed, kept)
     names = {name: display_names(values, name) for name, values in given.items()}
     of_one = (lambda lists, i: lists) if args.region else _row
@@ -148,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
         conditioning = torch.cat([pipe.condition({name: rows}) for name, rows in embeds.items()])[None]  # (1, S, D)
     else:
         conditioning = pipe.condition(embeds, weights)
-    _draw(pipe, conditioning, args, [path for row in paths for path in row], pictures, about)
+    _draw(pipe, conditioning, args, unwanted, [path for row in paths for path in row], pictures, about)
     if args.json:
         print(json.dumps({"pictures": pictures, "skipped": inputs.skipped, "device": str(device), **about}))
     elif not args.quiet:
@@ -183,6 +200,7 @@ def _draw(
     pipe: ImageBindConditioning,
     conditioning: torch.Tensor,
     args: argparse.Namespace,
+    unwanted: Inputs,
     paths: list[Path],
     pictures: list[dict[str, Any]],
     about: dict[str, Any],
@@ -194,7 +212,7 @@ def _draw(
     rows = conditioning.repeat_interleave(args.num_images * of, dim=0)
     own = {"noise_level": args.noise_level or None} | region_masks(args)  # not every host has these
     with progress("denoise", total=None, quiet=args.quiet) as bar:
-        options = call_options(args, pipe, bar, -(-len(rows) // args.batch_size)) | own
+        options = call_options(args, pipe, unwanted, bar, -(-len(rows) // args.batch_size)) | own
         seeds = [one["seed"] + k for one in pictures for k in range(of)]
         waiting = iter(zip(rows[::of], paths, pictures, strict=True))
         for images in draw(pipe, rows, seeds, batch_size=args.batch_size, **options):

@@ -227,6 +227,21 @@ def load_settings(choice: ModelChoice) -> tuple[ImageBindProcessor, ImageBindCon
             return load_processor(choice.imagebind), load_config(choice.imagebind)
 
 
+def encoder_fingerprint(choice: ModelChoice) -> dict[str, list[float]]:
+    """What tells the encoder from others, of all its towers; no network is built.
+
+    Raises:
+        Bind2GenError: its weights cannot be read.
+    """
+    with quiet_models(quiet=True):
+        from ..imagebind.loading import read_fingerprint
+
+        if choice.imagebind is not None:
+            return read_fingerprint(choice.imagebind)
+        with one_reason(choice.source):
+            return read_fingerprint(choice.source, subfolder=ENCODER_PART)
+
+
 class one_reason:
     """Turns what the loaders of diffusers and transformers raise into one line that names the model."""
 

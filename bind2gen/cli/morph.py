@@ -7,20 +7,19 @@ import json
 from typing import Any
 
 from .. import __version__
-from ..files.films import FORMATS, save_film
 from .arguments import (
     INPUT_MODALITIES,
     UsageError,
     above_zero,
     whole,
 )
-from .files import check_out_file, written
-from .film import MAX_FRAMES, add_film
-from .hosts import call_options, choose_host, load_chosen
+from .film import MAX_FRAMES, add_film, check_film, write_film
+from .hosts import call_options, choose_host, load_chosen, read_unwanted, told_unwanted
 from .inputs import read_inputs
 from .loading import choose_device, choose_dtype
 from .names import display_names
 from .reporting import progress
+from .sizes import check_size
 
 ENDS = ("from", "to")
 
@@ -55,16 +54,18 @@ def run(args: argparse.Namespace) -> int:
         if not given:
             raise UsageError(f"nothing to go {end}: give --{end}-audio, --{end}-text, --{end}-image or another")
     inputs = [read_inputs(given) for given in ends]
-    out = check_out_file(args.out, tuple(FORMATS), args)
+    out = check_film(args)
     choice = choose_host(args)
+    unwanted = read_unwanted(args, choice)
     device = choose_device(args.device)
     dtype = choose_dtype(args.dtype, device)
+    check_size(args, choice, at_once=args.batch_size, kept=args.frames, device=device, dtype=dtype)
     import torch
 
     from ..pipelines.film import draw_film
     from ..space.arithmetic import match_norm, normalize, slerp
 
-    towers = sorted({name for given in ends for name in given})
+    towers = sorted({name for given in ends for name in given} | unwanted.files.keys())
     pipe = load_chosen(choice, modalities=towers, device=device, dtype=dtype, quiet=args.quiet)
     first, last = (
         normalize(pipe.condition(pipe.embed(**{name: files[0] for name, files in given.files.items()})))
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     way = torch.linspace(0, 1, args.frames, device=first.device)[:, None]
     rows = match_norm(slerp(first, last, way), pipe.host_norm)
     with progress("denoise", total=None, quiet=args.quiet) as bar:
-        options = call_options(args, pipe, bar, -(-len(rows) // args.batch_size))
+        options = call_options(args, pipe, unwanted, bar, -(-len(rows) // args.batch_size))
         frames = draw_film(pipe, rows, seed=args.seed, batch_size=args.batch_size, **options)
     frames += frames[-2:0:-1] if args.back else []
     told = {
@@ -81,9 +82,8 @@ def run(args: argparse.Namespace) -> int:
         for end, one in zip(ENDS, inputs, strict=True)
     }
     about = {"bind2gen": __version__, "model": choice.label, **told, "prompt": args.prompt, "seed": args.seed,
-             "fps": args.fps, "frames": len(frames)}  # fmt: skip
-    with written(out, next(iter(FORMATS))) as temporary:
-        save_film(temporary, frames, fps=args.fps, comment=f"bind2gen {__version__}")
+             "fps": args.fps, "frames": len(frames)} | told_unwanted(unwanted)  # fmt: skip
+    write_film(args, out, frames, about)
     if args.json:
         print(json.dumps({"film": str(out), "device": str(device), **about}))
     elif not args.quiet:

@@ -67,3 +67,14 @@ def save_film(
                 film.mux(track.encode(None))
     except (av.FFmpegError, OSError, ValueError) as error:
         raise Bind2GenError(f"{path}: the film cannot be written ({error})") from error
+
+
+def contact_sheet(frames: Sequence[Image], columns: int = 8) -> Image:
+    """The frames on one picture, row by row."""
+    from PIL import Image as pillow
+
+    (width, height), rows = frames[0].size, -(-len(frames) // columns)
+    sheet = pillow.new("RGB", (width * min(columns, len(frames)), height * rows), "white")
+    for number, frame in enumerate(frames):
+        sheet.paste(frame, (number % columns * width, number // columns * height))
+    return sheet

@@ -1,4 +1,5 @@
-"""transformers' AutoConfig, AutoModel and AutoProcessor know our classes once bind2gen is imported, in either order.
+"""transformers' AutoConfig, AutoModel and AutoProcessor know our classes once bind2gen is imported, in either order,
+and mteb's list of models knows our encoders.
 
 Registering takes classes that load torch, which ``import bind2gen`` must not. So the modules of ours that register are
 imported when the Auto classes are: at once where transformers was there first, or else as soon as that module has run.
@@ -17,14 +18,15 @@ from types import ModuleType
 
 logger = logging.getLogger(__name__)
 
-REGISTERED_BY = {  # transformers' module -> ours, which registers at its end
+REGISTERED_BY = {  # their module -> ours, which registers at its end
     "transformers.models.auto.configuration_auto": "bind2gen.imagebind.config",
     "transformers.models.auto.processing_auto": "bind2gen.imagebind.processor",
+    "mteb.models.model_implementations": "bind2gen.evaluate.mteb",
 }
 
 
 class _AutoClassFinder(MetaPathFinder):
-    """Finds nothing itself: it lets the other finders find transformers' modules, and has ours imported after them."""
+    """Finds nothing itself: it lets the other finders find their modules, and has ours imported after them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -48,7 +50,7 @@ def _register(name: str) -> None:
     try:
         importlib.import_module(REGISTERED_BY[name])  # while it is being imported, this does nothing
     except ImportError as error:  # whoever uses transformers for something else must not suffer from it
-        logger.warning("transformers' Auto classes do not know bind2gen's: %s", error)
+        logger.warning("%s does not know bind2gen's: %s", name.split(".")[0], error)
 
 
 def install() -> None:

@@ -15,8 +15,9 @@ from ..errors import CheckpointError
 from ..files.weights import Weights, open_weights
 from .agreement import listed
 from .config import HUGE, ImageBindConfig, tower_names
-from .model import ImageBindModel, Tower
+from .model import ImageBindModel
 from .released_names import MASK, RELEASED, reference_key, scale_key
+from .tower import Tower
 
 logger = logging.getLogger(__name__)
 

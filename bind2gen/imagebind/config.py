@@ -6,7 +6,10 @@ Sizes of ``HUGE``: ImageBind paper, appendix B, and the shapes of the released `
 from __future__ import annotations
 
 import importlib
+import json
+import os
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -17,6 +20,9 @@ from ..preprocess.sources import one_line
 
 StemKind = Literal["patches", "network", "tokens", "windows"]
 NETWORK_ARGS = ("act_layer", "pad_type")  # others could make timm fetch or unpickle what a config names
+MODULES_FILE = "modules.json"  # what sentence-transformers looks for in a folder
+# Named, not imported: sentence-transformers need not be installed.
+SENTENCE_MODULE = "bind2gen.imagebind.sentence_module.ImageBindSentenceModule"
 NETWORK_STRIDE = 32  # pixels a cell, of the last features of timm's networks
 
 
@@ -156,6 +162,12 @@ class ImageBindConfig(PreTrainedConfig):
         self.modalities = tower_names(modalities, tuple(self.towers))
         super().__init__(**kwargs)
         importlib.import_module(f"{__package__}.model")  # it tells AutoModel of itself
+
+    def to_json_file(self, json_file_path: str | os.PathLike[str], *args: Any, **options: Any) -> None:
+        # Called by save_pretrained of a model: what tells sentence-transformers of it goes along to the hub.
+        modules = [{"idx": 0, "name": "0", "path": "", "type": SENTENCE_MODULE}]
+        Path(json_file_path).with_name(MODULES_FILE).write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
+        super().to_json_file(json_file_path, *args, **options)
 
     def tower(self, name: str) -> TowerConfig:
         """Settings of one tower, frozen."""

@@ -13,11 +13,13 @@ from safetensors import SafetensorError
 from ..errors import Bind2GenError, CheckpointError
 from ..files.bundled import PROCESSOR_PART
 from ..files.hub import INDEX, saved_file
-from ..files.weights import open_weights
+from ..files.weights import open_weights, weights_beside
+from ..modality import TOWERS
 from .checkpoint import load_official_checkpoint, refuse_other_weights
 from .config import HUGE, HUGE_TOWERS, ImageBindConfig
-from .model import ImageBindModel
+from .model import ImageBindModel, marks
 from .processor import ImageBindProcessor
+from .released_names import reference_key
 
 CONFIG_FILE, PROCESSOR_FILE = "config.json", "processor_config.json"
 
@@ -61,6 +63,23 @@ def load_config(source: str | os.PathLike[str]) -> ImageBindConfig:
     return HUGE()
 
 
+def read_fingerprint(source: str | os.PathLike[str], *, subfolder: str = "") -> dict[str, list[float]]:
+    """:meth:`ImageBindModel.fingerprint` of every tower in a folder, file or hub id; no other weights are read.
+
+    Raises:
+        CheckpointError: nothing there can be read as ImageBind weights.
+    """
+    key = "head.projection.weight"
+    if _is_ours(source, subfolder):
+        found, names = weights_beside(source, subfolder=subfolder), {name: f"towers.{name}.{key}" for name in TOWERS}
+    else:
+        found, names = open_weights(source), {name: reference_key(name, key) for name in TOWERS}
+    prints = {name: marks(found[place]) for name, place in names.items() if found is not None and place in found}
+    if not prints:
+        raise CheckpointError(f"{source}: wanted ImageBind weights, found none of its towers' projections")
+    return prints
+
+
 def load_processor(source: str | os.PathLike[str] | ImageBindModel) -> ImageBindProcessor:
     """The processor of an encoder: the one that lies beside it or, in a saved pipeline, in the folder next to its own.
 
@@ -97,6 +116,6 @@ def _processor_places(place: str | os.PathLike[str]) -> Iterator[tuple[str | os.
         yield pipeline, PROCESSOR_PART
 
 
-def _is_ours(source: str | os.PathLike[str]) -> bool:
-    config = saved_file(source, CONFIG_FILE)
+def _is_ours(source: str | os.PathLike[str], subfolder: str = "") -> bool:
+    config = saved_file(source, f"{subfolder}/{CONFIG_FILE}" if subfolder else CONFIG_FILE)
     return config is not None and ImageBindConfig.model_type in config.read_text(encoding="utf-8", errors="replace")

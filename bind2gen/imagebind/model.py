@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,10 @@ from ..modality import MODALITIES, clip_mask_key
 from ..modality import modality as find_modality
 from .agreement import build_on_meta, compare
 from .config import ImageBindConfig, TowerConfig, read_config, tower_names
-from .stems import STEMS
-from .transformer import NORM_EPS, build_blocks
+from .tower import Tower
 
-MAX_LOGIT_SCALE = 100.0  # the reference clips its learned text factor here
 MARKS = 8  # weights of a tower in the fingerprint
+ROUNDING = 0.01  # relative, of these; bfloat16 rounds weights by up to 0.4 %
 
 
 @dataclass
@@ -41,56 +41,15 @@ class ImageBindOutput(ModelOutput):
     imu_embeds: torch.FloatTensor | None = None
 
 
-class Head(nn.Module):
-    """Norm, dropout and projection of the read-out row."""
-
-    def __init__(self, config: TowerConfig, embed_dim: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.projection = nn.Linear(config.width, embed_dim, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.projection(self.dropout(self.norm(x)))
+def marks(projection: torch.Tensor) -> list[float]:
+    """Of a tower's projection (D, width) what its fingerprint holds: six digits outlast any dtype's rounding."""
+    return [float(f"{x:.6g}") for x in projection[0, :MARKS].tolist()]
 
 
-class Tower(nn.Module):
-    """Stem, positions, trunk, head: (N, *sample) -> (N, D) float32, unit norm unless ``unit_norm`` is False."""
-
-    def __init__(self, config: TowerConfig, embed_dim: int) -> None:
-        super().__init__()
-        self.config = config
-        self.stem = STEMS[config.stem](config)
-        self.class_token = None if config.causal else nn.Parameter(torch.zeros(1, 1, config.width))
-        self.position_embedding = nn.Parameter(torch.zeros(1, config.tokens, config.width))
-        self.input_norm = nn.LayerNorm(config.width, eps=NORM_EPS) if config.input_norm else nn.Identity()
-        self.blocks = build_blocks(config)
-        self.head = Head(config, embed_dim)
-        if config.learned_logit_scale:
-            self.log_logit_scale = nn.Parameter(torch.tensor(math.log(config.logit_scale)))
-
-    def forward(self, x: torch.Tensor, *, unit_norm: bool = True) -> torch.Tensor:
-        if self.class_token is None:
-            readout = x.argmax(dim=-1)  # the end-of-text id is the largest in the vocabulary
-            tokens = self.stem(x) + self.position_embedding[:, : x.shape[-1]]
-        else:
-            readout = torch.zeros(len(x), dtype=torch.long, device=x.device)
-            tokens = self.stem(x)
-            tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
-            tokens = tokens + self.position_embedding
-        tokens = self.input_norm(tokens)
-        for block in self.blocks[:-1]:
-            tokens = block(tokens)
-        row = self.blocks[-1](tokens, readout)[:, 0]  # (N, width)
-        raw = self.head(row).float()
-        return F.normalize(raw, dim=-1) if unit_norm else raw
-
-    @property
-    def logit_scale(self) -> torch.Tensor:
-        """The reference's factor on unit-norm embeddings; 1 for vision. A scalar tensor."""
-        if self.config.learned_logit_scale:
-            return self.log_logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE)
-        return torch.tensor(self.config.logit_scale or 1.0, device=self.position_embedding.device)
+def same_towers(known: Mapping[str, Sequence[float]], found: Mapping[str, Sequence[float]]) -> list[bool]:
+    """For each tower that two fingerprints share, whether it is the same but for rounding."""
+    pairs = [(torch.tensor(known[name]), torch.tensor(found[name])) for name in known if name in found]
+    return [torch.allclose(ours, theirs, rtol=ROUNDING, atol=1e-6) for ours, theirs in pairs]
 
 
 class ImageBindModel(PreTrainedModel):
@@ -180,9 +139,8 @@ class ImageBindModel(PreTrainedModel):
 
     def fingerprint(self) -> dict[str, list[float]]:
         """By tower the first few weights of its projection: tell encoders apart, in any dtype."""
-        heads = {name: tower.head.projection.weight[0, :MARKS] for name, tower in self.towers.items()}
-        # Six digits tell more than any dtype's rounding leaves alike. Offloaded weights have no values.
-        return {name: [float(f"{x:.6g}") for x in row.tolist()] for name, row in heads.items() if not row.is_meta}
+        heads = {name: tower.head.projection.weight for name, tower in self.towers.items()}
+        return {name: marks(weight) for name, weight in heads.items() if not weight.is_meta}  # offloaded: no values
 
     def logit_scale(self, modality: str) -> torch.Tensor:
         """The reference's factor on this modality's unit-norm embeddings (1/temperature of training); 1 for vision."""
@@ -262,6 +220,30 @@ class ImageBindModel(PreTrainedModel):
             raise ModalityError(f"no input given; pass at least one of {known}")
         output = ImageBindOutput(**embeds)
         return output if return_dict is None or return_dict else output.to_tuple()
+
+    # transformers' names, by which other libraries call a model
+
+    def get_text_features(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """:meth:`encode` of what the processor makes of text."""
+        return self.encode("text", input_ids)
+
+    def get_image_features(
+        self, pixel_values: torch.Tensor, pixel_clip_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """:meth:`encode` of what the processor makes of pictures."""
+        return self.encode("image", pixel_values, clip_mask=pixel_clip_mask)
+
+    def get_audio_features(
+        self, audio_values: torch.Tensor, audio_clip_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """:meth:`encode` of what the processor makes of sounds."""
+        return self.encode("audio", audio_values, clip_mask=audio_clip_mask)
+
+    def get_video_features(
+        self, video_values: torch.Tensor, video_clip_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """:meth:`encode` of what the processor makes of videos."""
+        return self.encode("video", video_values, clip_mask=video_clip_mask)
 
     def _checked(self, modality: str, config: TowerConfig, x: torch.Tensor) -> torch.Tensor:
         """Check the shape, cast to the dtype of the weights."""

@@ -79,6 +79,7 @@ class ImageBindProcessor(ProcessorMixin):
         imu: Any = None,
         *,
         image: Any = None,
+        videos: Any = None,
         sampling_rate: float | None = None,
         return_tensors: str | None = "pt",
         device: Device | None = None,
@@ -91,7 +92,7 @@ class ImageBindProcessor(ProcessorMixin):
                 ``{"bytes": ..., "path": ...}``; in RGB order, one of OpenCV's goes in as ``picture[..., ::-1]``. Two
                 names of one argument: bind2gen's and transformers'.
             audio: paths, bytes, file objects, ``(array, rate)``, arrays or tensors (see ``sampling_rate``).
-            video: paths, bytes, file objects, ``(frames, frames per second)``.
+            video, videos: paths, bytes, file objects, ``(frames, frames per second)``.
             depth: 16-bit or float pictures, arrays in metres; or what ``preprocess.depth.load`` gives, where
                 a sensor is to be named.
             thermal: grey, radiometric or false-colour pictures, or what :func:`bind2gen.preprocess.thermal.load` gives.
@@ -110,13 +111,14 @@ class ImageBindProcessor(ProcessorMixin):
         """
         if return_tensors not in ("pt", "np", None):
             raise InputError(f"return_tensors: wanted 'pt' or 'np', got {return_tensors!r}")
-        if image is not None and images is not None:
-            raise InputError("image and images are two names of one argument; give one of them")
+        for name, one, other in (("image", image, images), ("video", video, videos)):
+            if one is not None and other is not None:
+                raise InputError(f"{name} and {name}s are two names of one argument; give one of them")
         given = dict(
             text=text,
             image=images if image is None else image,
             audio=audio,
-            video=video,
+            video=videos if video is None else video,
             depth=depth,
             thermal=thermal,
             imu=imu,

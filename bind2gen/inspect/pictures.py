@@ -52,7 +52,12 @@ def draw(
         settings: of the modality.
         title: of the whole.
     """
-    figure, stream = DRAWERS[kind](clips.float().cpu(), times, raw, settings), io.BytesIO()
+    return finished(DRAWERS[kind](clips.float().cpu(), times, raw, settings), title)
+
+
+def finished(figure: Figure, title: str) -> Image.Image:
+    """A figure with its title as a picture."""
+    stream = io.BytesIO()
     lines = textwrap.fill(title, round(TITLE_WIDTH * figure.get_figwidth()))
     figure.suptitle(lines, fontsize="medium", parse_math=False)
     with warnings.catch_warnings():

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from ..files.atomic import written_whole
 from ..imagebind.config import TowerConfig
-from ..imagebind.model import Tower
+from ..imagebind.tower import Tower
 from ..train.contrastive import info_nce
 from ..train.loop import LoopConfig, step_of, train, weights_of
 from .files import joined, taken_apart

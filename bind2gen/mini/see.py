@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from ..files.atomic import written_whole
 from ..imagebind.config import ImageBindConfig, TowerConfig
-from ..imagebind.model import ImageBindModel, Tower
+from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
+from ..imagebind.tower import Tower
 from ..preprocess.image import ImageSettings, normalize
 from ..space.text_towers import EncoderText
 from ..space.vocabulary import EmbedTexts, embed_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..imagebind.model import Tower
+from ..imagebind.tower import Tower
 from ..imagebind.transformer import Block
 
 EVEN = 0.3  # size of the first queries and keys beside the usual: nearly even attention, but not without gradient

@@ -10,8 +10,9 @@ from typing import Any, Self
 import torch
 
 from ..errors import HostError, InputError
-from ..hosts.pictures.contract import NOT_GUIDED, Host, check_width, host_of, length_of
+from ..hosts.pictures.contract import Host, check_width, host_of, length_of
 from ..hosts.pictures.prompts import prompts_for
+from ..hosts.pictures.steering import Steering
 from ..hosts.pictures.turns import one_at_a_time
 from ..imagebind.loading import load_config, load_imagebind, load_processor
 from ..imagebind.model import ImageBindModel
@@ -32,6 +33,7 @@ def bind(
     adapter: EmbeddingAdapter | str | os.PathLike[str] | None = None,
     modalities: list[str] | None = None,
     dtype: torch.dtype | None = None,
+    steer: bool = False,
 ) -> BoundPipeline:
     """Put ImageBind in front of a loaded pipeline: ``with bind(pipe, imagebind=...) as sounding: sounding(audio=...)``.
 
@@ -47,18 +49,24 @@ def bind(
             of another space than the encoder's needs one with a map, of ``bind2gen fit-map``.
         modalities: load only these towers, where ``imagebind`` is a path; default is all.
         dtype: of what is loaded here; default is the pipeline's.
+        steer: use no slot, but look at each step at what is about to be drawn; for pipelines that have none. Needs the
+            encoder's image tower, and takes several times as long. See :mod:`bind2gen.hosts.pictures.steering`.
 
     Raises:
         HostError: the pipeline has no slot that is known, or is not as it can be used, or takes another width.
+        ModalityError: ``steer``, and the encoder has no image tower.
         CheckpointError: ``imagebind`` cannot be loaded, or has no processor.
     """
     if isinstance(pipe, ImageBindConditioning):
         raise HostError(f"{type(pipe).__name__}: wanted a diffusers pipeline, this one has ImageBind in front already")
-    slot, source, name = host_of(pipe)[1], imagebind, getattr(pipe, "name_or_path", "") or type(pipe).__name__
+    source, name = imagebind, getattr(pipe, "name_or_path", "") or type(pipe).__name__
     if isinstance(adapter, str | os.PathLike):
         adapter = load_adapter(adapter)
     loaded = isinstance(imagebind, ImageBindModel)
     config = imagebind.config if loaded else load_config(imagebind)
+    host = Steering(config.embed_dim) if steer else host_of(pipe)[0]
+    slot = host.slot(pipe)
+    modalities = modalities and [*modalities, *(["image"] if steer else [])]
     check_width(name, config.embed_dim if adapter is None else adapter.width, slot)  # before gigabytes are read
     if not loaded:
         processor = processor or load_processor(imagebind)
@@ -69,7 +77,7 @@ def bind(
     if (space := adapter.config.target_space) and slot.space and space != slot.space:
         raise HostError(f"adapter: its map leads to {space}, embeddings of {slot.name} are of {slot.space}")
     adapter.claim(imagebind)
-    return BoundPipeline(pipe, imagebind, processor, adapter)
+    return BoundPipeline(pipe, imagebind, processor, adapter, host)
 
 
 class BoundPipeline(ImageBindConditioning):
@@ -81,10 +89,18 @@ class BoundPipeline(ImageBindConditioning):
     """
 
     def __init__(
-        self, pipe: Any, imagebind: ImageBindModel, processor: ImageBindProcessor, adapter: EmbeddingAdapter
+        self,
+        pipe: Any,
+        imagebind: ImageBindModel,
+        processor: ImageBindProcessor,
+        adapter: EmbeddingAdapter,
+        host: Host,
     ) -> None:
         self.pipe, self.imagebind, self.processor, self.adapter = pipe, imagebind, processor, adapter
-        self.host, self.slot = host_of(pipe)
+        self.host, self.slot = host, host.slot(pipe)
+        if isinstance(host, Steering):
+            imagebind.tower("image")  # refused before anything is drawn
+            host.look, host.eyes, self.anchored = self.look, imagebind, False
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +157,8 @@ class BoundPipeline(ImageBindConditioning):
                 ``host={"image": picture}``.
             best_of, return_roundtrip: as of :class:`bind2gen.ImageBindUnCLIPPipeline`; the output gets a ``roundtrip``.
             arguments: of the pipeline (``prompt``, one or one a picture, ``generator``, ``num_inference_steps`` ...)
-                and of its host, as of its ``conditioned`` (IP-Adapter's ``scale``, ``start``, ``end``, ``masks``).
+                and of its host, as of its ``conditioned`` (IP-Adapter's ``scale``, ``start``, ``end``, ``masks``;
+                steering's ``strength``, ``rounds``, ``start``, ``end``).
 
         Returns:
             What the pipeline gives.
@@ -164,10 +181,6 @@ class BoundPipeline(ImageBindConditioning):
         rows = self._several(image_embeds, rescale_embeds) if rows is None else rows
         if (together or chosen.get("masks") is not None) and rows.ndim == 2:
             rows = rows[None]
-        if isinstance(negative, Mapping):
-            negative = self.condition(self.embed(**negative))
-        elif negative is not None:
-            negative = self._direct(negative, rescale_embeds)
         for name in PROMPTS:
             always = name == "prompt" and arguments.get("prompt_embeds") is None  # a batch is counted by its prompts
             if name in known and (always or arguments.get(name) is not None):
@@ -176,8 +189,8 @@ class BoundPipeline(ImageBindConditioning):
         scale, counted = (self.host.names.get(n, n) for n in (self.host.guidance, "num_images_per_prompt"))
         guidance, num = arguments.get(scale, known.get(scale)), arguments.get(counted, 1)
         guided = guidance is not None and guidance > 1
-        if negative is not None and not guided:
-            raise InputError(NOT_GUIDED.format("negative", self.host.guidance))
+        able = guided or isinstance(self.host, Steering)  # which moves away itself
+        negative = self._away(negative, rescale_embeds, guided=able, scale=self.host.guidance)
         if guided and negative is None and self.slot.negative == "vector":
             negative = self._negative()
         looks = return_roundtrip or best_of > 1

@@ -11,9 +11,11 @@ import torch
 from PIL.Image import Image
 
 from ..errors import InputError, ShapeError
+from ..hosts.pictures import NOT_GUIDED
 from ..imagebind.embedding import embed_inputs
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
+from ..preprocess.image import transform
 from ..space.adapter import EmbeddingAdapter
 from ..space.arithmetic import match_norm, normalize
 
@@ -28,6 +30,7 @@ class ImageBindConditioning(ABC):
     imagebind: ImageBindModel
     processor: ImageBindProcessor
     adapter: EmbeddingAdapter
+    anchored = True  # whether vectors are the host's slot's, or lie where the encoder's images do
     preview_inputs: tuple[str, ...] = ()  # what a step's callback must get for a preview; none: there is no preview
 
     def preview(self, tensors: Mapping[str, torch.Tensor]) -> list[Image]:
@@ -73,7 +76,12 @@ class ImageBindConditioning(ABC):
             words = ", ".join(f"{size} of {name}" for name, size in sizes.items())
             raise ShapeError(f"wanted as many inputs of each modality, or one that all share; got {words}")
         spread = {name: value.expand(count, -1) for name, value in embeds.items()}
-        return match_norm(self.adapter(spread, weights), self.host_norm)
+        return match_norm(self.adapter(spread, weights, anchored=self.anchored), self.host_norm)
+
+    def look(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures (N, 3, H, W) in 0..1 -> (N, D) unit norm, as :meth:`embed` gives, and differentiable."""
+        clips = torch.stack([transform(picture, self.processor.image) for picture in pictures])
+        return self.imagebind.encode("image", clips[:, None])
 
     def round_trip(self, images: Sequence[Image], rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pictures seen again: their own embeddings (N, D), and the cosine (N,), -1..1, of each with its row.
@@ -86,7 +94,7 @@ class ImageBindConditioning(ABC):
             ModalityError: the encoder has no image tower.
         """
         embeds = self.embed(image=list(images))["image"]
-        seen = self.adapter({"image": embeds})
+        seen = self.adapter({"image": embeds}, anchored=self.anchored)
         return embeds, (seen * normalize(rows.to(seen)).repeat_interleave(len(images) // len(rows), dim=0)).sum(1)
 
     def nearest(self, images: Sequence[Image], rows: torch.Tensor, best_of: int = 1) -> tuple[list[int], torch.Tensor]:
@@ -105,6 +113,21 @@ class ImageBindConditioning(ABC):
         """
         cosines, places = self.round_trip(images, rows)[1].view(-1, best_of).max(1)
         return (places + best_of * torch.arange(len(places)).to(places)).tolist(), cosines
+
+    def _away(self, negative: Any, rescale: bool, *, guided: bool, scale: str) -> torch.Tensor | None:
+        """Inputs by modality, or (1 or B, D), as conditioning vectors to be guided away from.
+
+        Args:
+            guided: whether the call is, by the argument ``scale``.
+
+        Raises:
+            InputError: it is not.
+        """
+        if negative is not None and not guided:
+            raise InputError(NOT_GUIDED.format("negative", scale))
+        if isinstance(negative, Mapping):
+            return self.condition(self.embed(**negative))
+        return None if negative is None else self._direct(negative, rescale)
 
     def _direct(self, image_embeds: torch.Tensor, rescale: bool) -> torch.Tensor:
         wanted, is_tensor = self.adapter.width, isinstance(image_embeds, torch.Tensor)

@@ -195,6 +195,7 @@ class ImageBindUnCLIPPipeline(
         sampling_rate: float | None = None,
         image_embeds: torch.Tensor | None = None,
         rescale_embeds: bool = True,
+        negative: Mapping[str, Any] | torch.Tensor | None = None,
         prompt: str | list[str] = "",
         negative_prompt: str | list[str] | None = None,
         height: int | None = None,
@@ -225,6 +226,7 @@ class ImageBindUnCLIPPipeline(
             sampling_rate: Hz, of sounds given as arrays without a rate.
             image_embeds: (B, D) conditioning instead of inputs: any direction of the host's space, as of
                 :meth:`condition`, scaled to the host's length unless ``rescale_embeds`` is False.
+            negative: inputs by modality, or (1 or B, D): what the pictures are guided away from, in place of nothing.
             prompt, negative_prompt: one, or one for each input. The bundled model reads none, and a warning says so.
             height, width: pixels; default is what the host was trained on.
             noise_level: 0..999, noise on the embedding: more variety, less likeness.
@@ -267,20 +269,17 @@ class ImageBindUnCLIPPipeline(
 
             embeds = self.embed(**given, sampling_rate=sampling_rate) if given else {}
             conditioning = self.condition(embeds, weights) if given else self._direct(image_embeds, rescale_embeds)
+            guided = {"guided": self.do_classifier_free_guidance, "scale": "guidance_scale"}
+            negative = self._away(negative, rescale_embeds, **guided)
             num, looks = num_images_per_prompt * best_of, return_roundtrip or best_of > 1
             pictures, device = len(conditioning) * num, self._execution_device
             if looks and output_type != "pil":
                 raise InputError("best_of and return_roundtrip: they look at pictures; leave output_type as it is")
             check_generator(generator, pictures)
             prompt_embeds, class_labels = unclip.unet_conditions(
-                self,
-                unclip.to_host(conditioning, device=device, dtype=self.unet.dtype),
-                prompt,
-                negative_prompt,
-                noise_level=noise_level,
-                num_images=num,
-                generator=generator,
-            )
+                self, unclip.to_host(conditioning, device=device, dtype=self.unet.dtype), prompt, negative_prompt,
+                negative=negative, noise_level=noise_level, num_images=num, generator=generator,
+            )  # fmt: skip
             self.scheduler.set_timesteps(num_inference_steps, device=device)
             latents = unclip_steps.denoise(
                 self,

@@ -53,6 +53,7 @@ def waveform_from_array(source: Any, sampling_rate: float | None) -> Waveform | 
             keys = ", ".join(map(str, source)) or "none"
             raise InputError(f"dict: wanted the keys array and sampling_rate, or bytes or path, got {keys}")
         array, rate = source["array"], source.get("sampling_rate", sampling_rate)
+        array = np.asarray(array, np.float32) if isinstance(array, list) else array  # a table's row holds lists
     elif isinstance(source, tuple) and len(source) == 2:
         array, rate = source if _is_array(source[0]) else source[::-1]
     if not _is_array(array):

@@ -12,6 +12,7 @@ from diffusers.configuration_utils import register_to_config
 
 from ..errors import Bind2GenWarning, HostError, InputError, ModalityError, NonFiniteError, ShapeError
 from ..imagebind.agreement import AgreementMixin
+from ..imagebind.model import same_towers
 from ..modality import MODALITIES
 from .arithmetic import blend, gap_shift, normalize
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ..imagebind.model import ImageBindModel
 
 GUIDANCE = ("guidance_scale", "guidance_rescale")  # of a host, which travel in an adapter's config
-ROUNDING = 0.01  # relative; bfloat16 rounds weights by up to 0.4 %
 MENDED_BY = (
     "measure it on your files: `bind2gen fit-gap --imagebind ENCODER --images PHOTOS --sounds SOUNDS --out FOLDER`, "
     "and give that by --adapter FOLDER or from_host(..., adapter=FOLDER); as `adapter` beside the encoder it is found"
@@ -200,27 +200,24 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
 
     def fits(self, encoder: ImageBindModel) -> bool:
         """Whether this belongs to ``encoder``: the towers that both know are the same but for rounding."""
-        return bool(same := self._same_towers(encoder.fingerprint())) and all(same)
+        return bool(same := same_towers(self.config.encoder or {}, encoder.fingerprint())) and all(same)
 
-    def claim(self, encoder: ImageBindModel) -> None:
+    def claim(self, encoder: ImageBindModel, *, strict: bool = False) -> None:
         """Note that this belongs to ``encoder``; a warning where its means are known to be another's.
 
         Raises:
-            HostError: the encoder's embeddings are of another width.
+            HostError: the encoder's embeddings are of another width; ``strict``, or a last map, and all is another's.
         """
         width, found = encoder.config.embed_dim, encoder.fingerprint()
         if self.config.embed_dim != width:
             raise HostError(f"adapter: made for embeddings of width {self.config.embed_dim}, the encoder's are {width}")
-        if all(self._same_towers(found)):
+        if all(same_towers(self.config.encoder or {}, found)):
             self.register_to_config(encoder=(self.config.encoder or {}) | found)
+        elif self.config.target_dim or strict:
+            raise HostError("adapter: measured on another encoder; measure one on this by bind2gen fit-gap or fit-map")
         elif self.known:
             words = f"adapter: its means are those of another encoder, so what it does here is chance; {MENDED_BY}"
             warnings.warn(words, Bind2GenWarning, stacklevel=3)
-
-    def _same_towers(self, found: Mapping[str, list[float]]) -> list[bool]:
-        known = self.config.encoder or {}
-        pairs = [(torch.tensor(known[name]), torch.tensor(found[name])) for name in known if name in found]
-        return [torch.allclose(ours, theirs, rtol=ROUNDING, atol=1e-6) for ours, theirs in pairs]
 
     @torch.no_grad()
     def forward(

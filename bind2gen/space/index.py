@@ -31,29 +31,46 @@ class Hits(NamedTuple):
 
 
 class EmbeddingIndex:
-    """A gallery to search in.
+    """A gallery in memory to search in: what :class:`bind2gen.store.EmbeddingStore` keeps on disk, by the same verbs.
 
     Args:
         embeds: (M, D) tensor or array of the gallery, M >= 1; lengths do not matter.
         whiten: compare directions after taking the gallery's mean off and evening out its variance. For queries that
             are sums; needs at least some dozens of items. Queries must lie where the gallery lies: move those of other
-            modalities over the gap first, with :class:`~bind2gen.EmbeddingAdapter`.
+            modalities over the gap first, with :class:`~bind2gen.EmbeddingAdapter`. Embeddings (S, D) in place of True
+            are those whose mean and variance count, where the gallery is a part of them.
 
     Raises:
         ShapeError: another rank, or an item of zero length.
         NonFiniteError: NaN or infinity.
     """
 
-    def __init__(self, embeds: Embeds, *, whiten: bool = False) -> None:
-        embeds = as_tensor(embeds)
-        if embeds.ndim != 2 or not len(embeds):
-            raise ShapeError(f"gallery: wanted embeddings (M, D), M >= 1, got {tuple(embeds.shape)}")
-        embeds = normalize(embeds.float())
-        self._mean, self._whitening = _whitening(embeds) if whiten else (None, None)
-        self.items = self._placed(embeds)
+    def __init__(self, embeds: Embeds, *, whiten: bool | Embeds = False) -> None:
+        self._whiten = whiten
+        self._keep(_gallery(embeds))
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def add(self, embeds: Embeds) -> torch.Tensor:
+        """Add (N, D) to the gallery, after what is there; their places (N,)."""
+        embeds, before = _gallery(embeds).to(self._embeds), len(self)
+        if embeds.shape[1] != self._embeds.shape[1]:
+            raise ShapeError(f"gallery: wanted embeddings (N, {self._embeds.shape[1]}), got {tuple(embeds.shape)}")
+        self._keep(torch.cat([self._embeds, embeds]))
+        return torch.arange(before, len(self))
+
+    def remove(self, places: torch.Tensor | np.ndarray | Sequence[int]) -> None:
+        """Take items out of the gallery, by their places; those behind them move up. One at least must remain."""
+        kept = torch.ones(len(self), dtype=torch.bool)
+        kept[torch.as_tensor(places, dtype=torch.long)] = False
+        self._keep(_gallery(self._embeds[kept.to(self._embeds.device)]))
+
+    def _keep(self, embeds: torch.Tensor) -> None:
+        whitens = isinstance(self._whiten, Embeds) or self._whiten
+        like = _gallery(self._whiten).to(embeds) if isinstance(self._whiten, Embeds) else embeds
+        self._mean, self._whitening = _whitening(like) if whitens else (None, None)
+        self._embeds, self.items = embeds, self._placed(embeds)
 
     def search(
         self,
@@ -71,7 +88,8 @@ class EmbeddingIndex:
             weights: of the several; default: equal ones. Negative ones subtract.
             diversity: 0..1; above 0, likeness counts ``1 - diversity`` and unlikeness to what is already chosen
                 ``diversity``. 0.3 to 0.4 suits sums.
-            leave_out: (N,) one place of the gallery for each query that it must not find (itself), -1 for none.
+            leave_out: (N,) one place of the gallery for each query that it must not find (itself), or (N, L) several;
+                -1 for none.
 
         Raises:
             ShapeError: widths or counts differ.
@@ -95,12 +113,12 @@ class EmbeddingIndex:
         room = len(self)
         if leave_out is not None:
             leave_out = torch.atleast_1d(torch.as_tensor(leave_out, device=likeness.device))
-            if leave_out.shape != likeness.shape[:1]:
+            if leave_out.ndim > 2 or leave_out.shape[:1] != likeness.shape[:1]:
                 came = tuple(leave_out.shape)
-                raise ShapeError(f"leave_out: wanted one place a query, ({len(likeness)},), got {came}")
-            room -= bool((leave_out >= 0).any())
-            rows = torch.nonzero(leave_out >= 0)[:, 0]
-            likeness[rows, leave_out[rows]] = -torch.inf
+                raise ShapeError(f"leave_out: wanted one place a query, ({len(likeness)},), or several, got {came}")
+            rows, column = torch.nonzero(leave_out.view(len(likeness), -1) >= 0, as_tuple=True)
+            likeness[rows, leave_out.view(len(likeness), -1)[rows, column]] = -torch.inf
+            room -= int(likeness.isneginf().sum(1).max())
         count = min(count, room)
         if not diversity:
             scores, places = likeness.topk(count)
@@ -122,6 +140,14 @@ class EmbeddingIndex:
             latest = self.items[places.gather(1, best)[:, 0]] @ self.items.T  # (N, M)
             unlike = torch.maximum(unlike, latest.gather(1, places))
         return Hits(places.gather(1, chosen), near.gather(1, chosen))
+
+
+def _gallery(embeds: Embeds) -> torch.Tensor:
+    """(M, D) unit norm, M >= 1."""
+    embeds = as_tensor(embeds)
+    if embeds.ndim != 2 or not len(embeds):
+        raise ShapeError(f"gallery: wanted embeddings (M, D), M >= 1, got {tuple(embeds.shape)}")
+    return normalize(embeds.float())
 
 
 def _whitening(embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

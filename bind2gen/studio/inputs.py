@@ -11,7 +11,8 @@ from PIL import Image
 
 from ..errors import Bind2GenWarning, InputError
 from ..imagebind.fronts import FRONTS
-from ..pipelines.conditioning import ImageBindConditioning
+from ..imagebind.model import ImageBindModel
+from ..imagebind.processor import ImageBindProcessor
 from ..preprocess import depth
 from ..preprocess.depth_sensors import SENSORS
 from .limits import Limits
@@ -21,7 +22,11 @@ DEPTH_SENSORS = (*SENSORS, DRAWN_DEPTH)
 
 
 def read_inputs(
-    inputs: Mapping[str, str | None], pipe: ImageBindConditioning, limits: Limits, depth_sensor: str | None
+    inputs: Mapping[str, str | None],
+    encoder: ImageBindModel,
+    processor: ImageBindProcessor,
+    limits: Limits,
+    depth_sensor: str | None,
 ) -> dict[str, Any]:
     """Modality -> raw input, of those that were given; arguments and errors as of :meth:`Studio.draw`."""
     raw: dict[str, Any] = {}
@@ -30,8 +35,8 @@ def read_inputs(
             value = limits.text(value or "")
         if not value:
             continue
-        pipe.imagebind.tower(name)  # refused before the file is read
-        settings = limits.settings(name, getattr(pipe.processor, name))
+        encoder.tower(name)  # refused before the file is read
+        settings = limits.settings(name, getattr(processor, name))
         if name == "text":
             raw[name] = value
         elif name == "audio":

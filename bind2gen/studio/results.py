@@ -61,6 +61,44 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A row of a store.
+
+    Attributes:
+        name: of the file, without its folders.
+        modality: what it was indexed as.
+        score: cosine with the query, -1..1.
+        probability: 0..1 that it shows what was asked for; None where that was not measured.
+        start, end: s, of a window; None of whole files.
+        thumbnail: WebP; empty where there is none.
+    """
+
+    name: str
+    modality: str
+    score: float
+    probability: float | None
+    start: float | None
+    end: float | None
+    thumbnail: bytes
+
+
+@dataclass(frozen=True)
+class Finds:
+    """What a search found, best first.
+
+    Attributes:
+        found: the rows.
+        nothing: none of them is likely to be what was meant.
+        notes, seconds: as of a :class:`Drawing`.
+    """
+
+    found: tuple[Found, ...]
+    nothing: bool
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Slide:
     """Pictures between two things, and of what one has over the other.
 

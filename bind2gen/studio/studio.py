@@ -229,7 +229,7 @@ class Studio:
         what: str = "the picture",
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """Read and encode: modality -> (1, D), and the weights of what was given."""
-        raw = read_inputs(inputs, self.pipe, self.limits, depth_sensor)
+        raw = read_inputs(inputs, self.pipe.imagebind, self.pipe.processor, self.limits, depth_sensor)
         if not raw:
             raise InputError(f"nothing was given for {what}: record or upload a sound, or write some words")
         return self.pipe.embed(**raw), weights_of(weights, raw)

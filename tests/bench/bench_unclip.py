@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 GIBIBYTE = 2**30
@@ -98,14 +99,14 @@ def build_host(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def build_imagebind(folder: Path) -> None:
+def build_imagebind(folder: Path, towers: Sequence[str] = ("audio",)) -> None:
     import torch
 
     from bind2gen.imagebind.config import HUGE
     from bind2gen.imagebind.model import ImageBindModel
 
     with torch.device("meta"):
-        model = ImageBindModel(HUGE(["audio"]))
+        model = ImageBindModel(HUGE(list(towers)))
     fill(model).save_pretrained(folder)
 
 

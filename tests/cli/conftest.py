@@ -54,7 +54,9 @@ def run(tiny_folder, capsys):
 
     def call(*argv: object) -> tuple[int, str, str]:
         words = [str(word) for word in argv]
-        own = words and words[0] in ("generate", "film", "morph", "embed", "inspect")
+        own = words and words[0] in (
+            "generate", "film", "morph", "embed", "index", "search", "inspect", "classify", "fit-classifier", "matrix",
+        )  # fmt: skip
         if own and "--model" not in words and "--imagebind" not in words:
             words += ["--model", str(tiny_folder)]
         try:

@@ -23,14 +23,16 @@ def frames(path: Path) -> np.ndarray:
 def test_the_way_leads_from_what_is_drawn_of_one_to_what_is_drawn_of_the_other(run, media, tmp_path):
     ends = {"--from-audio": media / "low.wav", "--to-image": media / "noise.png"}
     words = [word for pair in ends.items() for word in pair]
-    code, out, err = run(
-        "morph", *words, "--frames", FRAMES, "--fps", 5, *STEPS, "--out", tmp_path / "a.mp4", "--json"
-    )
+    code, out, err = run("morph", *words, "--frames", FRAMES, "--fps", 5, *STEPS, "--out", tmp_path / "a.mp4", "--json",
+                         "--sheet", tmp_path / "sheet.png")  # fmt: skip
     assert code == 0, err
     told = json.loads(out)
     assert (told["frames"], told["from"], told["to"]) == (FRAMES, {"audio": "low.wav"}, {"image": "noise.png"})
     film = frames(tmp_path / "a.mp4")
     assert len(film) == FRAMES
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("L")).astype(int)
+    assert sheet.shape == (16, FRAMES * 16)
+    assert abs(sheet.reshape(16, FRAMES, 16).swapaxes(0, 1) - film).mean() < 6  # of 255
     for option, place in (("--audio", 0), ("--image", -1)):
         source = ends["--from-audio" if place == 0 else "--to-image"]
         assert run("generate", option, source, *STEPS, "--out", tmp_path / "x.png", "-q")[0] == 0
@@ -49,6 +51,7 @@ def test_the_way_leads_from_what_is_drawn_of_one_to_what_is_drawn_of_the_other(r
         (["--from-text", "a dog", "--to-audio", "no.wav"], "no.wav: no such file"),
         (["--from-text", "a dog", "--to-text", "a", "--out", "x.png"], ".mp4"),
         (["--from-text", "a dog", "--to-text", "a", "--frames", "1"], "--frames"),
+        (["--from-text", "a dog", "--to-text", "a", "--sheet", "x.txt"], "wanted a name ending in .png"),
     ],
 )
 def test_what_cannot_be_a_way_is_one_line(run, tmp_path, words, told, monkeypatch):

@@ -16,12 +16,15 @@ import soundfile
 from PIL import Image
 
 from bind2gen.cli.demo import UPLOAD_FOLDER, demos
-from bind2gen.files.bundled import bundled_path
+from bind2gen.files.bundled import bundled_path, example_sounds
 from bind2gen.pipelines.detection import ImageBindDetectionPipeline
 from bind2gen.space.everyday import words_of
+from bind2gen.store import EmbeddingStore, Item
+from bind2gen.store.encoder import Encoder
 from bind2gen.studio import DetectionStudio, Studio
 from bind2gen.studio.detecting import known_weakness
 from bind2gen.studio.files import VisitorFiles
+from bind2gen.studio.searching import SearchStudio
 
 RATE = 16_000  # Hz
 PATIENCE = 90_000  # ms of a browser
@@ -40,6 +43,7 @@ class Server:
     url: str
     studio: Studio
     detecting: DetectionStudio
+    searching: SearchStudio
     blocks: Any
     uploads: Path
     kept: VisitorFiles
@@ -63,15 +67,38 @@ def server(page, tmp_path_factory) -> Iterator[Server]:
     detection = ImageBindDetectionPipeline.from_pretrained(modalities=["audio", "text"])
     detecting = DetectionStudio(detection, words=words, worker=studio.worker, note=known_weakness(bundled_path()))
     detecting.warm()
+    searching = SearchStudio(*library(page, studio, tmp_path_factory.mktemp("library")), worker=studio.worker)
+    searching.warm()
     kept = VisitorFiles(uploads)
-    blocks = page.build({"sound2image": studio, "detect": detecting, "arithmetic": studio}, kept)
+    studios = {"sound2image": studio, "detect": detecting, "arithmetic": studio, "search": searching}
+    blocks = page.build(studios, kept)
     url = page.launch(blocks, kept, megabytes=studio.limits.megabytes, host="127.0.0.1", port=None)
-    yield Server(url, studio, detecting, blocks, uploads, kept)
+    yield Server(url, studio, detecting, searching, blocks, uploads, kept)
     blocks.close(verbose=False)
     studio.close()
+    searching.close()
     os.environ.pop(UPLOAD_FOLDER)
     if before is not None:
         os.environ[UPLOAD_FOLDER] = before
+
+
+def library(page: Any, studio: Studio, folder: Path) -> tuple[Encoder, EmbeddingStore]:
+    """The demos' own pictures and the bundled sounds, as ``bind2gen index`` would keep them."""
+    encoder = Encoder(studio.pipe.imagebind, studio.pipe.processor, studio.pipe.adapter)
+    pictures = sorted(Path(page.__file__).with_name("pictures").rglob("*.webp"))
+    files = {"image": pictures, "audio": sorted(example_sounds().values())}
+    store = EmbeddingStore.create(folder / "db", width=encoder.model.config.embed_dim)
+    store.add([
+        Item(_named(path), name, vector.numpy(), thumbnail=path.read_bytes() if name == "image" else b"")
+        for name, paths in files.items()
+        for path, vector in zip(paths, encoder.embed(name, list(map(str, paths))), strict=True)
+    ])  # fmt: skip
+    return encoder, store
+
+
+def _named(path: Path) -> str:
+    """The opening's pictures, all of which are of a cat, have numbers for names."""
+    return str(path.with_name(f"cat-{path.name}") if path.parent.name == "opening" else path)
 
 
 @pytest.fixture(scope="module")

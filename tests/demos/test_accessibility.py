@@ -55,6 +55,11 @@ def test_axe_finds_nothing_on_any_tab_before_and_after(visit, size, scheme):
     tab.locator("#detect-inputs .image-container img").first.wait_for()
     tab.get_by_role("button", name="Find", exact=True).click()
     tab.locator("#detect-status").get_by_text("Done in").wait_for()
+    found += violations(tab)
+    tab.get_by_role("tab", name="Search").click()
+    tab.get_by_role("textbox", name="Words to search by").fill("a dog")
+    tab.get_by_role("button", name="Search", exact=True).click()
+    tab.locator("#search-status").get_by_text("Done in").wait_for()
     assert found + violations(tab) == []
 
 
@@ -71,7 +76,7 @@ def test_on_a_phone_nothing_jumps_and_the_picture_comes_into_view(visit):
 
 def test_the_main_buttons_are_on_the_first_screen_of_a_laptop(visit):
     tab = visit(**DESK)
-    for name, button in (("Draw it", "Draw"), ("Find it", "Find"), ("Arithmetic", "Slide")):
+    for name, button in (("Draw it", "Draw"), ("Find it", "Find"), ("Arithmetic", "Slide"), ("Search", "Search")):
         tab.get_by_role("tab", name=name).click()
         place = tab.get_by_role("button", name=button, exact=True).bounding_box()
         assert place["y"] + place["height"] < DESK["height"], name

@@ -363,3 +363,31 @@ def test_arithmetic_shows_a_slide(visit, artefacts):
     assert tab.locator("#strip img").count() == 5 and tab.locator("#differences img").count() == 3
     assert spread(tab, "#differences") > 4
     tab.screenshot(path=artefacts / "arithmetic.png", full_page=True)
+
+
+def test_a_sound_is_dropped_and_pictures_like_it_appear(visit, files, artefacts):
+    tab = visit()
+    tab.get_by_role("tab", name="Search").click()
+    tab.locator("#search-sounds button").get_by_text("cat", exact=True).click()
+    tab.locator("#search-inputs .b2g-sound").first.get_by_test_id("waveform-controls").wait_for()
+    tab.get_by_role("button", name="Search", exact=True).click()
+    finished(tab, "#search-status")
+    found = tab.locator("#found figure")
+    assert found.count() >= 4 and found.first.inner_text().startswith("cat")
+    assert found.first.locator("img").evaluate("image => image.complete && image.naturalWidth > 0")
+    shown = tab.locator("#found").text_content()
+    tab.get_by_role("textbox", name="Words to search by").fill("a clock")
+    tab.get_by_role("textbox", name="Words to search by").press("Enter")
+    tab.wait_for_function("was => document.querySelector('#found').textContent != was", arg=shown)
+    finished(tab, "#search-status")
+    tab.screenshot(path=artefacts / "search.png", full_page=True)
+
+
+def test_a_search_by_nothing_is_told_in_one_line_on_a_phone(visit, artefacts):
+    tab = visit(width=390, height=844, color_scheme="dark")
+    tab.get_by_role("tab", name="Search").click()
+    tab.get_by_role("button", name="Search", exact=True).click()
+    tab.locator("#search-status .b2g-alert").get_by_text("nothing to search by").wait_for()
+    wide = tab.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide[0] <= wide[1]  # no scrolling sideways
+    tab.screenshot(path=artefacts / "search-phone-dark.png", full_page=True)

@@ -59,9 +59,11 @@ def test_endpoints_are_the_documented_ones_with_these_parameters(server):
         "/detect": ["picture", "audio", "audio_second", "audio_third", "text", "threshold"],
         "/detect_threshold": ["threshold"],
         "/arithmetic": [*things, "pictures", "amount", *drawing],
+        "/search": ["audio", "text", "audio_second", "image", "without", "modality", "count"],
         "/stop": [],
         "/stop_detect": [],
         "/stop_arithmetic": [],
+        "/stop_search": [],
     }
 
 
@@ -343,3 +345,32 @@ def test_the_script_in_readme_runs(server, tmp_path, monkeypatch):
     names: dict = {}
     exec(script.removeprefix("python\n").replace("http://127.0.0.1:7860", server.url), names)
     assert names["found"]["threshold"] == 0.7
+
+
+def test_a_sound_finds_pictures_by_name_and_shows_nothing_else_of_them(server):
+    caller = client(server)
+    details, page, _ = caller.predict(audio=example("cat"), modality="image", count=4, api_name="/search")
+    found = details["results"]
+    assert len(found) == 4 and all(one["modality"] == "image" for one in found)
+    assert found == sorted(found, key=lambda one: -one["score"])
+    assert sum(one["name"].startswith("cat") for one in found) >= 3  # which this model drew
+    assert "/" not in "".join(one["name"] for one in found) and str(Path(__file__).parents[2]) not in page
+    sounds, *_ = caller.predict(text="a dog", modality="audio", count=1, api_name="/search")
+    assert sounds["results"][0]["name"] == "dog.flac"
+    both, *_ = caller.predict(audio=example("cat"), text="a dog", modality="anything", api_name="/search")
+    without, *_ = caller.predict(text="a dog", without="a dog", modality="audio", count=1, api_name="/search")
+    assert {one["modality"] for one in both["results"]} == {"image", "audio"} and len(both["results"]) == 12
+    assert without["results"][0]["score"] < sounds["results"][0]["score"] or without["results"] == sounds["results"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "nothing to search by"),
+        ({"text": "a", "modality": "imu"}, "wanted to find"),
+        ({"text": "a", "count": 1000}, "count: wanted a whole number from 1 to 24"),
+    ],
+)
+def test_searches_that_cannot_be_are_one_line(server, given, message):
+    with pytest.raises(gradio_client.exceptions.AppError, match=message):
+        client(server).predict(**given, api_name="/search")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bind2gen.errors import Bind2GenError
-from bind2gen.files.films import SOUND_RATE, save_film
+from bind2gen.files.films import SOUND_RATE, contact_sheet, save_film
 
 FPS = 5.0
 FRAMES = [Image.new("RGB", (64, 48), (0, 0, 0) if i < 5 else (255, 255, 255)) for i in range(10)]
@@ -32,6 +32,14 @@ def test_frames_and_sound_come_back_at_their_times(suffix, channels, rate, tmp_p
     loud = np.flatnonzero(abs(heard[0]) > 0.2)
     assert abs(loud[0] / SOUND_RATE - 1) < 0.05  # AAC's own delay is less
     assert abs(heard.shape[1] / SOUND_RATE - 2) < 0.1  # cut to the frames
+
+
+def test_a_sheet_has_the_frames_row_by_row():
+    frames = [Image.new("RGB", (4, 2), (i, 0, 0)) for i in range(10)]
+    sheet = np.asarray(contact_sheet(frames))
+    assert sheet.shape == (4, 32, 3) and contact_sheet(frames[:3]).size == (12, 2)
+    assert [int(sheet[2 * (i // 8), 4 * (i % 8), 0]) for i in range(10)] == list(range(10))
+    assert (sheet[2:, 8:] == 255).all()  # nothing there
 
 
 def test_what_ffmpeg_refuses_is_one_line(tmp_path):

@@ -256,7 +256,8 @@ def test_a_tower_that_a_file_lacks_is_named(reference, tmp_path):
 def test_convert_writes_what_from_pretrained_loads(checkpoint, model, tmp_path):
     towers = [name for name in TINY().towers if name != "text"]  # the toy's does not know CLIP's words
     folder = convert_checkpoint(checkpoint, tmp_path / "out", config=TINY(), modalities=towers)
-    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "processor_config.json"}
+    written = {"config.json", "model.safetensors", "modules.json", "processor_config.json"}
+    assert {p.name for p in folder.iterdir()} == written
     assert_same(ImageBindModel.from_pretrained(folder), model)
     assert list(ImageBindModel.from_pretrained(folder, modalities=["audio"]).towers) == ["audio"]
     processor = ImageBindProcessor.from_pretrained(folder)

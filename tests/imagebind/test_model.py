@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModel
 
 from bind2gen.errors import ModalityError, ShapeError
 from bind2gen.imagebind.config import HUGE, TINY, TINY_TOWERS, ImageBindConfig
-from bind2gen.imagebind.model import MAX_LOGIT_SCALE, ImageBindModel
+from bind2gen.imagebind.model import ImageBindModel
+from bind2gen.imagebind.tower import MAX_LOGIT_SCALE
 from bind2gen.modality import MODALITIES
 
 NAMES = tuple(MODALITIES)

@@ -323,3 +323,7 @@ def test_pictures_go_in_under_both_names():
     assert torch.equal(*(processor(**{name: picture})["pixel_values"] for name in ("image", "images")))
     with pytest.raises(InputError, match="two names of one argument"):
         processor(image=picture, images=picture)
+    film = (np.random.default_rng(0).integers(0, 256, (30, 32, 48, 3), dtype=np.uint8), 10.0)
+    torch.testing.assert_close(processor(videos=film)["video_values"], processor(video=film)["video_values"])
+    with pytest.raises(InputError, match="video and videos are two names"):
+        processor(video=film, videos=film)

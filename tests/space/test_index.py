@@ -42,6 +42,27 @@ def test_a_query_leaves_itself_out_and_small_galleries_give_what_they_hold(galle
     assert sorted(varied.places[0].tolist()) == [0, 2, 3]
 
 
+def test_items_are_added_and_removed_as_if_the_gallery_had_been_made_so(gallery):
+    concepts, items = gallery
+    for whiten in (False, True, items[10:50]):
+        index = EmbeddingIndex(items[:30], whiten=whiten)
+        assert index.add(items[30:].numpy()).tolist() == list(range(30, 80))
+        index.remove([0, 79, 5])
+        wanted = EmbeddingIndex(torch.cat([items[1:5], items[6:79]]), whiten=whiten)
+        found, expected = (one.search(concepts, 5) for one in (index, wanted))
+        assert torch.equal(found.places, expected.places) and torch.allclose(found.scores, expected.scores, atol=1e-6)
+    with pytest.raises(ShapeError, match=rf"\(N, {WIDTH}\), got \(2, 3\)"):
+        index.add(torch.ones(2, 3))
+    with pytest.raises(ShapeError, match="M >= 1"):
+        index.remove(range(len(index)))
+
+
+def test_a_query_leaves_several_out(gallery):
+    _, items = gallery
+    hits = EmbeddingIndex(items[:6]).search(items[[1, 2]], 9, leave_out=torch.tensor([[1, 3], [2, -1]]))
+    assert hits.places.shape == (2, 4) and not {1, 3} & set(hits.places[0].tolist()) and 2 not in hits.places[1]
+
+
 def test_a_sum_is_the_blend_of_its_parts(gallery):
     concepts, items = gallery
     index = EmbeddingIndex(items)

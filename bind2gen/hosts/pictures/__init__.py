@@ -2,3 +2,4 @@
 
 IP_ADAPTER_FILE = "ip_adapter.safetensors"  # beside the folders of a saved pipeline
 FIRST_FRAME = "a first frame"  # what a host of films needs
+NOT_GUIDED = "{}: nothing is guided away from where {} is 1 or less"

@@ -23,7 +23,6 @@ HOSTS = (  # module beside this one, class; the first that takes a pipeline is i
     "unclip.UnCLIP", "animatediff.AnimateDiff", "ip_adapter.IPAdapter", "kandinsky.Kandinsky", "karlo.Karlo",
     "stable_video.StableVideo", "flux.Flux",
 )  # fmt: skip
-NOT_GUIDED = "{}: nothing is guided away from where {} is 1 or less"
 # Image spaces: width, and the network whose raw embeddings these are. ImageBind's lie in that of ViT-H.
 SPACES = {
     "vit-h": (1024, "OpenCLIP ViT-H/14"),
@@ -186,7 +185,8 @@ def saved_host(source: str | os.PathLike[str]) -> Host:
 
 def _unknown(name: str, hosts: list[Host]) -> HostError:
     known = "; ".join((type(host).__doc__ or "").partition("\n")[0].rstrip(".") for host in hosts)
-    return HostError(f"{name}: wanted a pipeline with a slot for image embeddings, known are: {known}")
+    words = f"{name}: wanted a pipeline with a slot for image embeddings, known are: {known}"
+    return HostError(f"{words}; one without can be steered: bind(..., steer=True), or --steer")
 
 
 def slot_of(slot: Slot, width: int) -> Slot:

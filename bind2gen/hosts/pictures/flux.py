@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from ...errors import HostError, InputError
 from ...files.weights import open_tensors
-from . import IP_ADAPTER_FILE
-from .contract import NOT_GUIDED, SPACES, Host, Slot, away_from, bound_method, check_width, slot_of
+from . import IP_ADAPTER_FILE, NOT_GUIDED
+from .contract import SPACES, Host, Slot, away_from, bound_method, check_width, slot_of
 from .prompts import prompts_for
 
 SLOT = Slot(

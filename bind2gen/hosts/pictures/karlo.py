@@ -55,6 +55,9 @@ class Karlo(Host):
         """
         if num_inference_steps < 2:
             raise InputError(f"num_inference_steps: wanted 2 or more of {SLOT.name}, got {num_inference_steps}")
+        dtype, device = pipe.super_res_first.dtype, pipe._execution_device
+        if dtype != torch.float32 and device.type == "cpu":  # where torch resizes no others as it wants
+            raise HostError(f"{SLOT.name}: wanted float32 on a CPU, got {dtype}; load it in that (--dtype float32)")
         if negative is not None:
             raise HostError(f"{SLOT.name}: wanted no negative embedding; it learned what to be guided away from")
         if embeds.ndim != 2:

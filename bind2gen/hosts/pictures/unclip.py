@@ -12,7 +12,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.utils.torch_utils import randn_tensor
 
 from ...errors import HostError, InputError, ShapeError
-from .contract import SPACES, VIT_H, Host, Slot, bound_method, check_width, length_of, slot_of
+from .contract import SPACES, VIT_H, Host, Slot, away_from, bound_method, check_width, length_of, slot_of
 from .prompts import layers_skipped, prompts_for, warn_of_lost_words
 from .unclip_files import load_host
 
@@ -50,15 +50,17 @@ class UnCLIP(Host):
     def conditioned(
         self, pipe: Any, embeds: torch.Tensor, *, num: int, guided: bool, negative: torch.Tensor | None = None
     ) -> Iterator[dict[str, Any]]:
-        if embeds.ndim != 2 or negative is not None:
-            raise HostError(f"{SLOT.name}: wanted one embedding a picture and no negative one, which is zeros here")
+        if embeds.ndim != 2:
+            raise HostError(f"{SLOT.name}: wanted one embedding a picture, (B, D), got {tuple(embeds.shape)}")
 
         def encode(
             *, device: Any, do_classifier_free_guidance: bool, noise_level: Any, generator: Any, **_: Any
         ) -> Any:
             rows = to_host(embeds, device=device, dtype=pipe.unet.dtype)
             labels = noised_embeddings(pipe, rows, int(noise_level), num, generator)
-            return with_negative_half(labels) if do_classifier_free_guidance else labels
+            if not do_classifier_free_guidance:
+                return labels
+            return with_negative_half(pipe, labels, negative, int(noise_level), num)
 
         with bound_method(pipe, "_encode_image", encode):
             yield {"image_embeds": embeds, "image": None}
@@ -136,9 +138,20 @@ def noised_embeddings(
     return torch.cat([noised, mark], dim=1).to(image_embeds.dtype)
 
 
-def with_negative_half(class_labels: torch.Tensor) -> torch.Tensor:
-    """Under guidance the first half of the batch is unconditional: all zeros, the noise level's part included."""
-    return torch.cat([torch.zeros_like(class_labels), class_labels])
+def with_negative_half(
+    host: Any, class_labels: torch.Tensor, negative: torch.Tensor | None, noise_level: int, num_images: int
+) -> torch.Tensor:
+    """Under guidance the first half of the batch is unconditional: all zeros, the noise level's part included.
+
+    Args:
+        negative: (1 or B, D) raw embeddings in its place. Their noise is always the same: the pictures' own generators
+            draw what they draw without.
+    """
+    if negative is None:
+        return torch.cat([torch.zeros_like(class_labels), class_labels])
+    rows = away_from(negative, class_labels.chunk(2, dim=1)[0], num_images)
+    still = [torch.Generator().manual_seed(0) for _ in rows]
+    return torch.cat([noised_embeddings(host, rows, noise_level, 1, still), class_labels])
 
 
 def unet_conditions(
@@ -147,13 +160,15 @@ def unet_conditions(
     prompt: str | list[str] | None,
     negative_prompt: str | list[str] | None,
     *,
+    negative: torch.Tensor | None = None,
     noise_level: int,
     num_images: int,
     generator: Generators,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the UNet is conditioned on, for B embeddings (B, D) on the host's device.
 
-    Whether there is guidance, layers to skip and a LoRA scale, the host knows (:class:`SteppedMixin`).
+    Whether there is guidance, layers to skip and a LoRA scale, the host knows (:class:`SteppedMixin`). Guided calls
+    are guided away from ``negative``, (1 or B, D), or from zeros.
 
     Returns:
         Prompt embeddings (N, T, C) and class labels (N, 2 D); N is B * num_images, or twice that with the negative
@@ -177,7 +192,8 @@ def unet_conditions(
     if not host.do_classifier_free_guidance:
         return prompt_embeds, class_labels
     # As in diffusers, clip_skip does not count for the negative half.
-    return torch.cat([encoded(negative_prompt, "negative_prompt"), prompt_embeds]), with_negative_half(class_labels)
+    both = torch.cat([encoded(negative_prompt, "negative_prompt"), prompt_embeds])
+    return both, with_negative_half(host, class_labels, negative, noise_level, num_images)
 
 
 # ---- from embeddings to latents ----

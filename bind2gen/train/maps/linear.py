@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -21,19 +21,24 @@ def ridge_map(source: torch.Tensor, target: torch.Tensor, ridge: float) -> torch
     Returns:
         (D1, D2), applied from the right.
     """
-    return next(_ridge_maps(source, target, (ridge,)))
+    vectors, turned, penalties = _turned(source, target, (ridge,))
+    return (vectors @ (turned / penalties[0])).float()
 
 
-def _ridge_maps(source: torch.Tensor, target: torch.Tensor, ridges: Sequence[float]) -> Iterator[torch.Tensor]:
-    """The map of each strength, all from one decomposition."""
+def _turned(
+    source: torch.Tensor, target: torch.Tensor, ridges: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Axes (D1, K), what the target has along each (K, D2), and (K, 1) by which each strength divides that."""
     check_paired("ridge_map", source, target)
     source, target = source.double(), target.double()
-    gram = source.T @ source
-    values, vectors = torch.linalg.eigh(gram)
-    turned = vectors.T @ (source.T @ target)
-    for ridge in ridges:
-        penalty = ridge * gram.diagonal().mean()
-        yield (vectors @ (turned / (values.clamp(min=0) + penalty)[:, None])).float()
+    if len(source) < source.shape[1]:  # no more axes than rows
+        _, spread, axes = torch.linalg.svd(source, full_matrices=False)
+        values, vectors = spread.square(), axes.T
+    else:
+        values, vectors = torch.linalg.eigh(source.T @ source)
+    mean = source.square().sum() / source.shape[1]
+    penalties = [values.clamp(min=0)[:, None] + ridge * mean for ridge in ridges]
+    return vectors, vectors.T @ (source.T @ target), penalties
 
 
 def fit_linear_map(
@@ -52,8 +57,10 @@ def fit_linear_map(
     errors = [0.0] * len(ridges)
     for fold in range(FOLDS):
         out = groups % FOLDS == fold
-        for i, learned in enumerate(_ridge_maps(source[~out], target[~out], ridges)):
-            errors[i] += (source[out] @ learned - target[out]).square().sum().item()
+        vectors, turned, penalties = _turned(source[~out], target[~out], ridges)
+        along, wanted = source[out].double() @ vectors, target[out].double()  # far cheaper than each map as a matrix
+        for i, penalty in enumerate(penalties):
+            errors[i] += (along @ (turned / penalty) - wanted).square().sum().item()
     best = min(zip(errors, ridges, strict=True))[1]
     return ridge_map(source, target, best), best
 

@@ -32,6 +32,7 @@ TARGETS = {
 }
 LEAST_PICTURES = 10 * FOLDS
 WAYS = ("rotation", "ridge")
+SEEN = 1e-6  # of the largest covariance, below which one is rounding
 
 
 class TargetEncoder:
@@ -39,20 +40,28 @@ class TargetEncoder:
 
     Args:
         source: a key of :data:`TARGETS`, or a folder or hub id; ``image_encoder/`` in a pipeline is found.
+        dtype: of the weights, whatever they were saved in: CPUs are slow in half precision.
 
     Raises:
         CheckpointError: there is none.
     """
 
-    def __init__(self, source: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         place, part = TARGETS.get(str(source), (str(source), ""))
         if not part and Path(place, "image_encoder", "config.json").is_file():
             part = "image_encoder"
         try:
-            self.model = CLIPVisionModelWithProjection.from_pretrained(place, subfolder=part).eval().to(device)
+            model = CLIPVisionModelWithProjection.from_pretrained(place, subfolder=part, dtype=dtype)
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().split("\n")[0]
             raise CheckpointError(f"{source}: wanted a CLIP image encoder of transformers: {reason}") from error
+        self.model = model.eval().to(device)
         side = self.model.config.image_size
         self.processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
         self.width = int(self.model.config.projection_dim)
@@ -157,6 +166,7 @@ def _maps(source: torch.Tensor, target: torch.Tensor) -> dict[str, tuple[torch.T
     """Both maps (D, T) of rows less their means, and the ridge that was chosen."""
     source, target = source - source.mean(0), target - target.mean(0)
     left, values, right = torch.linalg.svd(source.double().T @ target.double(), full_matrices=False)
+    left = left * (values > SEEN * values[0])  # what no picture varies in would be turned to anywhere
     rotation = left @ right * (values.sum() / source.double().square().sum())
     return {"rotation": (rotation.float(), 0.0), "ridge": fit_linear_map(source, target, torch.arange(len(source)))}
 

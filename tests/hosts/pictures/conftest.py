@@ -189,18 +189,18 @@ def build_flux_adapter(transformer: FluxTransformer2DModel, width: int = WIDTH) 
 
 
 @pytest.fixture(scope="session")
-def make_loaded(make_host, make_diffusion, make_ip_adapter, tmp_path_factory) -> Callable[[str], Any]:
-    """A toy pipeline by the name of its kind, with what it needs."""
+def make_loaded(make_host, make_diffusion, make_ip_adapter, tmp_path_factory) -> Callable[..., Any]:
+    """A toy pipeline by the name of its kind, with what it needs; of some kinds for embeddings of another width."""
 
-    def make(kind: str) -> Any:
+    def make(kind: str, width: int = WIDTH) -> Any:
         if kind in ("unclip", "karlo", "flux", "svd", *KANDINSKY):
             tokenizer = make_diffusion(False).tokenizer
-            made = {"unclip": make_host, "svd": build_stable_video, "karlo": lambda: build_karlo(tokenizer)}
-            made["flux"] = lambda: build_flux(tokenizer)
-            pipe = made[kind]() if kind in made else build_kandinsky(kind)
+            made = {"unclip": lambda: make_host(width), "svd": build_stable_video}
+            made |= {"karlo": lambda: build_karlo(tokenizer, width), "flux": lambda: build_flux(tokenizer)}
+            pipe = made[kind]() if kind in made else build_kandinsky(kind, width)
             if kind == "flux":
                 file = tmp_path_factory.mktemp("flux") / "ip_adapter.safetensors"
-                save_file(build_flux_adapter(pipe.transformer), file)
+                save_file(build_flux_adapter(pipe.transformer, width), file)
                 none = {"weight_name": "", "image_encoder_pretrained_model_name_or_path": None}
                 pipe.load_ip_adapter(read_adapter(file), **none)
             pipe.set_progress_bar_config(disable=True)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from diffusers import DDIMPipeline
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from bind2gen import bind
 from bind2gen.cli import build_parser, demo
@@ -19,6 +21,7 @@ from bind2gen.errors import Bind2GenWarning
 from bind2gen.hosts.pictures.animatediff import AnimateDiff
 from bind2gen.hosts.pictures.flux import Flux
 from bind2gen.hosts.pictures.ip_adapter import IPAdapter
+from bind2gen.space.arithmetic import slerp
 
 SMALL = ["--steps", "2", "--seed", "3"]
 
@@ -29,7 +32,7 @@ def small_pictures(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory, make_kandinsky, make_loaded, in_front, tiny_folder) -> Path:
+def there(tmp_path_factory, make_kandinsky, make_loaded, in_front, tiny_folder, tiny_pipeline) -> Path:
     """A sound, a picture, Kandinsky's and Karlo's folders, and an adapter with a map of 32 to 32."""
     folder = tmp_path_factory.mktemp("hosts")
     soundfile.write(folder / "tone.wav", 0.3 * np.sin(np.arange(16_000) / 7), 16_000)
@@ -40,6 +43,11 @@ def there(tmp_path_factory, make_kandinsky, make_loaded, in_front, tiny_folder) 
     Flux().save(make_loaded("flux"), folder / "flux")
     IPAdapter().save(make_loaded("sdxl"), folder / "sdxl")
     make_loaded("svd").save_pretrained(folder / "svd")
+    DDIMPipeline(tiny_pipeline.unet, tiny_pipeline.scheduler).save_pretrained(folder / "no-slot")
+    flat = load_file(folder / "sdxl" / "ip_adapter.safetensors")
+    save_file({key: value for key, value in flat.items() if "proj.weight" not in key}, folder / "plus.safetensors")
+    wide = flat["image_proj.proj.weight"].new_zeros(len(flat["image_proj.proj.weight"]), 48)
+    save_file(flat | {"image_proj.proj.weight": wide}, folder / "wide.safetensors")
     make_kandinsky("kandinsky", width=48).save_pretrained(folder / "wide")
     in_front(make_loaded("kandinsky")).adapter.save_pretrained(folder / "adapter")
     (folder / "imagebind").symlink_to(tiny_folder / "imagebind")
@@ -92,14 +100,52 @@ def test_sounds_are_laid_where_their_regions_are(run, there, in_front, tmp_path,
     assert abs(drawn - pixels(tmp_path / "b.png")).max() > 4
 
 
+def test_blends_and_ways_are_those_of_the_library_in_front_of_others_hosts(run, there, tmp_path, monkeypatch):
+    """Of two kinds with a weight below zero; and from one thing to another along the sphere."""
+    monkeypatch.chdir(there)
+    own = ["--host", "sdxl", "--imagebind", "imagebind", "--guidance", "3", *SMALL]
+    both = {"audio": "tone.wav", "text": "a dog"}
+    blend = ["generate", *own, "--audio", "tone.wav", "--text", "a dog", "--weight", "text=-0.4"]
+    code, _, err = run(*blend, "--out", tmp_path / "a.png", "-q")
+    assert code == 0, err
+    way = ["morph", *own, "--from-audio", "tone.wav", "--to-text", "a dog", "--frames", "3"]
+    code, _, err = run(*way, "--out", tmp_path / "a.mp4", "-q")
+    assert code == 0, err
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Bind2GenWarning)  # the length is a guess
+        with bind(IPAdapter().load("sdxl"), imagebind="imagebind") as sounding:
+            first, last = (sounding.condition(sounding.embed(**{name: value})) for name, value in both.items())
+            rows = [sounding.condition(sounding.embed(**both), {"text": -0.4}), first, slerp(first, last, 0.5), last]
+            call = {"num_inference_steps": 2, "guidance_scale": 3.0, "prompt": [""] * 4}
+            seeds = [torch.Generator().manual_seed(3) for _ in rows]
+            drawn = sounding(image_embeds=torch.cat(rows), generator=seeds, **call).images
+    assert abs(pixels(tmp_path / "a.png") - np.asarray(drawn[0]).astype(int)).max() <= 1
+    with av.open(tmp_path / "a.mp4") as film:
+        frames = [frame.to_ndarray(format="gray").astype(int) for frame in film.decode(video=0)]
+    apart = np.array([[abs(f - np.asarray(d.convert("L"))).mean() for d in drawn[1:]] for f in frames])
+    assert (apart.argmin(1) == [0, 1, 2]).all() and apart.diagonal().max() < 6  # grey levels of 255, as films keep them
+
+
 @pytest.mark.parametrize(
     ("given", "code", "says"),
     [
+        (["--host", "karlo", "--adapter", "adapter", "--not-text", "x"], 2, "--not-text: Karlo has learned what to be"),
+        (["--host", "karlo", "--adapter", "adapter", "--size", "64"], 2, "--size: this pipeline draws one size only"),
+        (["--host", "flux", "--adapter", "adapter", "--size", "6"], 2, "--size 6x6: wanted multiples of 4"),
+        (["--host", "kandinsky", "--adapter", "adapter", "--size", "100"], 2, "--size 100x100: wanted multiples of 64"),
         (["--host", "kandinsky", "--adapter", "adapter", "--prompt", "x"], 2, "--prompt: Kandinsky 2.2 reads none"),
         (["--host", "karlo", "--ip-adapter-scale", "0.5"], 2, "--ip-adapter-scale: Karlo has none"),
         (["--host", "wide"], 1, "wanted a host for embeddings of width 32, found 48"),
         (["--host", "kandinsky"], 1, "wanted a vector to be guided away from"),
-        (["--host", "kandinsky-hint", "--adapter", "adapter"], 1, "hint: KandinskyV22ControlnetPipeline begins with"),
+        (
+            ["--host", "kandinsky-hint", "--adapter", "adapter"],
+            2,
+            "Kandinsky 2.2 needs a depth hint: --begin-with FILE",
+        ),
+        (["--host", "sdxl", "--region", "0.5,0,1.5,1"], 2, "wanted X0,Y0,X1,Y1 with 0 <= X0 < X1 <= 1"),
+        (["--host", "no-slot"], 1, "no-slot (DDIMPipeline): wanted a pipeline with a slot for image embeddings"),
+        (["--host", "sdxl", "--ip-adapter", "plus.safetensors"], 1, "this one (plus or face) takes a grid of tokens"),
+        (["--host", "sdxl", "--ip-adapter", "wide.safetensors"], 1, "for embeddings of width 32, found 48"),
         (["--host", "karlo", "--begin-with", "depth.png"], 1, "takes the embedding in its place"),
         (["--host", "karlo", "--begin-with", "no.png"], 1, "no.png: no such file"),
         (["--host", "karlo", "--region", "0,0,1,1"], 2, "--region: it goes with --host FOLDER of an IP-Adapter"),
@@ -196,4 +242,4 @@ def test_a_morph_begins_with_what_its_host_needs(run, there, tmp_path, monkeypat
     assert code == 0, err
     with av.open(tmp_path / "a.mp4") as film:
         assert len(list(film.decode(video=0))) == 2
-    assert run(*words, "--out", tmp_path / "b.mp4")[0] == 1  # without its hint
+    assert run(*words, "--out", tmp_path / "b.mp4")[0] == 2  # without its hint

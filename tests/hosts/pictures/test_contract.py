@@ -109,8 +109,12 @@ def test_a_bound_unclip_draws_what_our_own_pipeline_draws(make_loaded, in_front,
     call = {"prompt": "a", "negative_prompt": "b", "noise_level": 100, "num_images_per_prompt": 2}
     wanted = draw(own, vectors[:2], pictures=4, **call)
     assert abs(draw(in_front(pipe), vectors[:2], pictures=4, **call) - wanted).max() < 1e-5
-    with pytest.raises(HostError, match="no negative one"):
-        draw(in_front(pipe), vectors[:1], negative=vectors[:1])
+    away = {"negative": vectors[2:], **call}
+    other = draw(own, vectors[:2], pictures=4, **away)
+    assert abs(draw(in_front(pipe), vectors[:2], pictures=4, **away) - other).max() < 1e-5
+    assert abs(other - wanted).max() > 1e-3
+    with pytest.raises(InputError, match="nothing is guided away from where guidance_scale is 1 or less"):
+        draw(own, vectors[:1], negative=vectors[:1], guidance_scale=1.0)
     with pytest.raises(HostError, match="ImageBind in front already"):
         in_front(own)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,17 @@ from bind2gen.space.adapter import EmbeddingAdapter
 from bind2gen.train.maps.spaces import LEAST_PICTURES, TargetEncoder
 
 WIDTH = 48
+KILLED = """
+import os, signal, sys
+from bind2gen.cli import main
+from bind2gen.train.maps.spaces import TargetEncoder
+embed, seen = TargetEncoder.embed, []
+def until_the_fifth(self, pictures):
+    seen.append(len(pictures)) if len(seen) < 4 else os.kill(os.getpid(), signal.SIGKILL)
+    return embed(self, pictures)
+TargetEncoder.embed = until_the_fifth
+main(sys.argv[1:])
+"""  # as where the machine goes off
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +53,9 @@ def there(tmp_path_factory, make_kandinsky) -> Path:
 def test_pictures_make_an_adapter_by_which_another_spaces_host_draws(run, there, tiny_folder, tmp_path, monkeypatch):
     words = ["fit-map", "--images", there / "photos", "--to", there / "other", "--imagebind", tiny_folder / "imagebind"]
     words += ["--batch-size", "8", "--out", tmp_path / "map"]
-    embed, seen = TargetEncoder.embed, []
-
-    def stopped(self, pictures):
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-        seen.append(len(pictures))
-        return embed(self, pictures)
-
-    monkeypatch.setattr(TargetEncoder, "embed", stopped)
-    assert run(*words, "--json")[0] == 130
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, words)], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    embed, seen = TargetEncoder.embed, [8] * 4
     monkeypatch.setattr(TargetEncoder, "embed", lambda self, p: seen.append(len(p)) or embed(self, p))
     code, out, err = run(*words, "--json")
     assert code == 1 and "broken.png" in err, err  # left out, listed
@@ -63,12 +70,19 @@ def test_pictures_make_an_adapter_by_which_another_spaces_host_draws(run, there,
     assert np.asarray(Image.open(tmp_path / "x.png")).std() > 1
 
 
-def test_what_is_no_clip_or_too_few_is_one_line(run, there, tiny_folder, tmp_path):
+def test_what_is_no_clip_or_too_few_or_another_encoders_is_one_line(run, there, tiny_folder, tmp_path):
     few = sorted((there / "photos").glob("00*.png"))
+    EmbeddingAdapter(24).save_pretrained(tmp_path / "narrow")
+    other = EmbeddingAdapter.from_means({"image": torch.ones(32)})
+    other.register_to_config(encoder={"vision": [1.0] * 8})
+    other.save_pretrained(tmp_path / "other")
+    given = ["--images", there / "photos", "--to", there / "other", "--adapter"]
     for words, told in (
         (["--images", there / "photos", "--to", there / "photos"], "wanted a CLIP image encoder"),
         (["--images", *few, "--to", there / "other"], f"wanted at least {LEAST_PICTURES}"),
         (["--images", there / "nothing", "--to", there / "other"], "no such file"),
+        ([*given, tmp_path / "narrow"], "made for embeddings of width 24, the encoder's are 32"),
+        ([*given, tmp_path / "other"], "measured on another encoder; measure one on this"),
     ):
         code, _, err = run("fit-map", *words, "--model", tiny_folder, "--out", tmp_path / "map", "-q")
         assert code == 1 and told in err and "Traceback" not in err, err

@@ -100,6 +100,9 @@ def test_karlo_has_a_negative_half_of_its_own_and_needs_two_steps(make_loaded, i
     with pytest.raises(InputError, match="num_inference_steps: wanted 2 or more"):
         draw(sounding, vectors[:1], num_inference_steps=1)
     assert abs(draw(sounding, vectors[:1]) - draw(sounding, vectors[:1], guidance_scale=1.0)).max() > 1e-3
+    sounding.pipe.to(torch.bfloat16)
+    with pytest.raises(HostError, match="wanted float32 on a CPU, got torch.bfloat16"):
+        draw(sounding, vectors[:1])
 
 
 # ---- what is begun with ----

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, StableUnCLIPImg2ImgPipeline
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from bind2gen.errors import HostError, InputError
+from bind2gen.errors import HostError, InputError, ShapeError
 from bind2gen.hosts.pictures import unclip
 from bind2gen.hosts.pictures.unclip_files import PARTS, load_host
 from bind2gen.space.arithmetic import match_norm
@@ -42,9 +42,16 @@ def test_the_norm_is_that_of_vectors_drawn_from_the_normalizers_statistics(tiny_
     assert unclip.host_norm(tiny_pipeline) == pytest.approx(drawn.square().sum(1).mean().sqrt().item(), rel=0.01)
 
 
-def test_the_negative_half_is_zero_noise_level_included():
-    labels = torch.ones(3, 8)
-    assert torch.equal(unclip.with_negative_half(labels), torch.cat([torch.zeros(3, 8), labels]))
+def test_the_negative_half_is_zero_noise_level_included_or_an_embedding(tiny_pipeline):
+    labels = unclip.noised_embeddings(tiny_pipeline, embeds(2), 200, 2, [seeded(0)] * 4)
+    zeros = unclip.with_negative_half(tiny_pipeline, labels, None, 200, 2)
+    assert torch.equal(zeros, torch.cat([torch.zeros(4, 64), labels]))
+    own = unclip.with_negative_half(tiny_pipeline, labels, embeds(2), 200, 2)
+    assert own.shape == (8, 64) and torch.equal(own[4:], labels) and torch.equal(own[0], own[1])
+    again = unclip.noised_embeddings(tiny_pipeline, embeds(2), 200, 1, [seeded(0), seeded(0)])
+    assert torch.equal(own[:4:2], again)  # whatever the pictures' generators are
+    with pytest.raises(ShapeError, match="negative: wanted"):
+        unclip.with_negative_half(tiny_pipeline, labels, embeds(3), 200, 2)
 
 
 def test_prompts_are_counted():

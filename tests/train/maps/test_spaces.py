@@ -57,6 +57,15 @@ def test_stretched_axes_need_more_than_a_rotation():
     assert report.kept == "rotation" and report.ways["ridge"].cosine > report.ways["rotation"].cosine + 0.01
 
 
+@pytest.mark.parametrize("way", spaces_module.WAYS)
+def test_what_no_picture_varies_in_leads_nowhere(way):
+    """Of fewer pictures than numbers nothing is known of most directions: a rotation must not make them up."""
+    source, target = draw(0, LEAST_PICTURES, 80), draw(1, LEAST_PICTURES, 90)
+    adapter, _ = fit_space(source, target, way=way)
+    unseen = torch.linalg.svd(F.normalize(source, dim=1) - adapter.target_source)[2][-1]
+    assert (unseen @ adapter.target_matrix).norm() < 1e-3 < (source[0] @ adapter.target_matrix).norm()
+
+
 def test_figures_are_of_pictures_that_were_left_out():
     """Of pictures that have nothing to do with each other a map of many numbers fits all, and finds none."""
     _, report = fit_space(draw(0, 60, 40), draw(1, 60, 40))
