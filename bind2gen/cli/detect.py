@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Bind2GenError, DependencyError, InputError
+from ..files.endings import FILMS
 from .arguments import (
     DEFAULT_MODEL,
     UsageError,
@@ -23,7 +24,7 @@ from .arguments import (
 )
 from .detectors import check_choice
 from .files import PICTURE_SUFFIXES, check_out_file, check_out_folder, check_own
-from .inputs import FILMS, STDIN, Inputs, Search, read_inputs
+from .inputs import STDIN, Inputs, Search, read_inputs
 from .loading import choose_device
 from .reporting import quiet_models
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnreadableError
+from ..files.endings import FILMS
 from .arguments import UsageError, add_models, add_output
-from .files import check_out_file
-from .inputs import FILMS, read_inputs
+from .files import check_out_file, written
+from .inputs import read_csv, read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder, one_reason
 from .reporting import progress, quiet_models
 
@@ -79,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
     other = {name: _pictured(files, kinds[name]) for name, files in seen.items()}
     metrics |= _by_others(args, columns, other, rows, choice.label)
     if out:
-        out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        with written(out, ".json") as temporary:
+            temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     if args.json:
         print(json.dumps(told))
     elif not args.quiet:
@@ -142,15 +144,7 @@ def _read_pairs(file: Path) -> dict[str, list[str]]:
     Raises:
         UnreadableError: the csv or a file in it is missing.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except Exception as error:  # noqa: BLE001  (pandas raises many kinds)
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise UnreadableError(f"--pairs {file}: wanted a csv with the columns sound and made ({reason})") from None
-    if missing := [name for name in COLUMNS if name not in table]:
-        raise UnreadableError(f"--pairs {file}: wanted the columns sound and made, {', '.join(missing)} is missing")
+    table = read_csv(file, COLUMNS, f"--pairs {file}")
     columns = {name: [str(file.parent / one) for one in table[name]] for name in (*COLUMNS, "real") if name in table}
     if not len(table):
         raise UnreadableError(f"--pairs {file}: wanted a row a picture, found none")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UnreadableError
+from ..files.endings import FILMS, PICTURES, SOUNDS
 from .arguments import UsageError, add_keep_going, add_models, add_output, whole
 from .files import check_out_folder
-from .inputs import FILMS, IN_FOLDERS, PICTURES, SOUNDS, read_inputs
+from .inputs import IN_FOLDERS, read_csv, read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
 from .sensors import add_sensors, sensor_options
 
@@ -136,16 +137,7 @@ def find_examples(place: Path, kind: str | None, group_by: str | None) -> tuple[
 
 
 def _from_csv(file: Path) -> list[tuple[Path, str, str]]:
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except Exception as error:  # noqa: BLE001  (pandas raises many kinds)
-        raise UnreadableError(
-            f"{file}: wanted a csv with the columns path and label ({type(error).__name__})"
-        ) from None
-    if missing := [name for name in COLUMNS if name not in table]:
-        raise UnreadableError(f"{file}: wanted the columns path and label, {', '.join(missing)} is missing")
+    table = read_csv(file, COLUMNS, str(file))
     groups = table["group"] if "group" in table else [""] * len(table)
     return [(file.parent / path, label, group) for path, label, group in
             zip(table["path"], table["label"], groups, strict=True)]  # fmt: skip

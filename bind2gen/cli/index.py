@@ -7,13 +7,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from ..modality import MODALITIES
 from .arguments import INPUT_MODALITIES, UsageError, above_zero, add_models, add_output
-from .loading import choose_device, choose_dtype, choose_model, encoder_fingerprint, load_encoder
+from .loading import choose_device, choose_dtype, choose_model, encoder_fingerprint, load_encoder, load_settings
 from .reporting import FAILED, one_line, progress, say
 from .sensors import add_sensors, sensor_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..store import EmbeddingStore
     from ..store.embedding import Embedded
@@ -79,21 +80,23 @@ def run(args: argparse.Namespace) -> int:
     dtype = choose_dtype(args.dtype, device)
     from ..store.embedding import FileEmbedder
     from ..store.encoder import Encoder
-    from ..store.indexing import index_folders
+    from ..store.indexing import index_folders, locally
 
     store = _opened(args, choice)
     with store, store.writing():
         settings = store.facts.settings
         sensors = sensor_options(args, settings["modalities"])
 
-        def embed(chunks: Iterator[list[Found]]) -> Iterator[Embedded]:
+        def embed(chunks: Iterator[list[Found]]) -> Iterable[Embedded]:
             """Called where there is something to embed: a run without needs no model."""
             loading = {"modalities": settings["modalities"], "device": device, "dtype": dtype, "quiet": args.quiet}
             model, processor = load_encoder(choice, **loading)
             sensors.adapt(processor)
             encoder = Encoder.of(model, processor, choice.imagebind or choice.source)
-            return map(FileEmbedder(encoder, **settings, batch_size=args.batch_size, load=sensors.load,
-                                    stated=sensors.stated()), chunks)  # fmt: skip
+            embedder = FileEmbedder(
+                encoder, **settings, batch_size=args.batch_size, load=sensors.load, stated=sensors.stated()
+            )
+            return locally(embedder)(chunks)
 
         with progress("index", total=None, quiet=args.quiet) as bar:
             report = index_folders(
@@ -118,17 +121,12 @@ def _opened(args: argparse.Namespace, choice: ModelChoice) -> EmbeddingStore:
                 store.close()
                 raise UsageError(f"--{name}: this store was made with {kept}; give that, or index into another store")
         return store
-    from .loading import load_settings
-
-    towers = load_settings(choice)[1].modalities
-    from ..modality import MODALITIES
-
-    default = [name for name in DEFAULT_MODALITIES if MODALITIES[name].tower in towers]
+    config = load_settings(choice)[1]
+    default = [name for name in DEFAULT_MODALITIES if MODALITIES[name].tower in config.modalities]
     settings = {"modalities": default, "window": None, "hop": None} | said
     source = {"model": args.model, "imagebind": args.imagebind}
-    width = load_settings(choice)[1].embed_dim
     return EmbeddingStore.create(
-        args.db, width=width, model=choice.label, fingerprint=found, settings=settings, source=source
+        args.db, width=config.embed_dim, model=choice.label, fingerprint=found, settings=settings, source=source
     )
 
 

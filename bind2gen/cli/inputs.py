@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING
 
 from ..errors import EmptyInputError, InputError, UnreadableError
 from ..files.bundled import resolve_example
+from ..files.endings import FILMS, PICTURES, SOUNDS
 from .arguments import UsageError
 from .reporting import FAILED, one_line, progress, say
 
 if TYPE_CHECKING:
     import torch
+    from pandas import DataFrame
 
     from ..imagebind.model import ImageBindModel
     from ..imagebind.processor import ImageBindProcessor
     from .sensors import SensorOptions
 
 STDIN = "-"
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
-FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
-SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma")
 IN_FOLDERS = {  # what is taken of a folder; files that are named are read whatever they are called
     "audio": (*SOUNDS, *FILMS), "image": PICTURES, "video": FILMS,
     "depth": (*PICTURES, ".exr", ".npy", ".npz", ".csv"), "thermal": (*PICTURES, ".exr", ".npy", ".npz", ".csv"),
@@ -244,6 +243,28 @@ def check_file(value: str, modality: str) -> None:
         raise UnreadableError(f"{value}: may not be read (permissions)")
     if path.is_file() and path.stat().st_size == 0:
         raise EmptyInputError(f"{value}: the file is empty (0 bytes)")
+
+
+def read_csv(file: Path, columns: Sequence[str], name: str) -> DataFrame:
+    """A csv with these columns, all texts.
+
+    Args:
+        name: of the file, for messages.
+
+    Raises:
+        UnreadableError: it cannot be read, or a column is missing.
+    """
+    import pandas as pd
+
+    wanted = " and ".join(columns)
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except Exception as error:  # noqa: BLE001  (pandas raises many kinds)
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise UnreadableError(f"{name}: wanted a csv with the columns {wanted} ({reason})") from None
+    if missing := [column for column in columns if column not in table]:
+        raise UnreadableError(f"{name}: wanted the columns {wanted}, {', '.join(missing)} is missing")
+    return table
 
 
 @dataclass

@@ -8,7 +8,19 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .arguments import INPUT_MODALITIES, UsageError, add_inputs, add_models, add_output, share, weight, whole
+from .arguments import (
+    INPUT_MODALITIES,
+    UsageError,
+    add_inputs,
+    add_models,
+    add_output,
+    add_unwanted,
+    given_inputs,
+    given_unwanted,
+    share,
+    weight,
+    whole,
+)
 from .files import PICTURE_SUFFIXES, check_out_file, save_picture
 from .index import add_store
 from .inputs import Inputs, read_inputs
@@ -22,7 +34,6 @@ if TYPE_CHECKING:
 
 MAX_COUNT = 1000
 TAKEN_OUT, VARIETY = 0.5, 0.4  # of store.places, which imports torch
-AGAINST = ("audio", "image", "text")
 FILM = "film"  # of store.contract, which imports numpy
 
 
@@ -37,9 +48,7 @@ def add_parser(commands: Any) -> None:
     add_store(parser)
     add_inputs(parser)
     group = parser.add_argument_group("what to find")
-    for name in AGAINST:
-        metavar = "TEXT" if name == "text" else "FILE"
-        group.add_argument(f"--not-{name}", nargs="+", metavar=metavar, default=[], help=f"but not this {name}")
+    add_unwanted(group)
     group.add_argument("--weight", nargs="+", action="extend", type=weight, default=[], metavar="MODALITY=W",
                        help="of a sum's parts, such as audio=0.7; below zero it is taken out (default: 1)")  # fmt: skip
     kinds = (*INPUT_MODALITIES, FILM)
@@ -62,10 +71,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, open the store, embed the query, search, tell."""
-    given = {name: list(values) for name in INPUT_MODALITIES if (values := getattr(args, name))}
-    against = {name: values for name in AGAINST if (values := getattr(args, f"not_{name}"))}
-    if not given:
-        raise UsageError("no input: give " + ", ".join(f"--{name}" for name in INPUT_MODALITIES))
+    given, against = given_inputs(args), given_unwanted(args)
     weights = dict(args.weight)
     if strange := [name for name in weights if name not in given]:
         raise UsageError(f"--weight {strange[0]}: there is no --{strange[0]}")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import EmptyInputError, UnreadableError
+from ..files.endings import FILMS, PICTURES, SOUNDS
 from ..preprocess.containers import opened_container
 from ..preprocess.sources import opened
 
@@ -17,11 +18,7 @@ MEASURED = (".exr", ".npy", ".npz")  # by name: nothing else tells a depth map o
 TABLES = (".csv", ".json", ".parquet", ".gz")
 WORDS = (".txt", ".md")
 MICROSECONDS = 1_000_000  # in a second; FFmpeg counts durations in them
-SOUNDS_AND_FILMS = (
-    ".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma",
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg",
-)  # fmt: skip
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+CALLED = (*PICTURES, *SOUNDS, *FILMS)  # and must then be one
 STILLS = ("image2", "_pipe")  # FFmpeg's names for what reads single pictures
 
 
@@ -51,7 +48,7 @@ def recognise(path: str) -> Content:
         with opened(path, "a file") as file:
             start = file.read(LOOKED_AT)
     except EmptyInputError:
-        if suffix in (*PICTURES, *SOUNDS_AND_FILMS):
+        if suffix in CALLED:
             raise
         return Content("")
     if suffix in MEASURED:
@@ -99,6 +96,6 @@ def _cover(stream: object) -> bool:
 
 
 def _checked(path: str, suffix: str, found: Content) -> Content:
-    if not found.kind and suffix in (*PICTURES, *SOUNDS_AND_FILMS):
+    if not found.kind and suffix in CALLED:
         raise UnreadableError(f"{path}: called {suffix}, but no picture, sound or film can be read of it")
     return found
