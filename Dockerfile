@@ -39,7 +39,7 @@ WORKDIR /home/bind2gen
 EXPOSE 7860
 # Asks the server itself for its page; loading and warming the model takes up to a minute on a slow machine.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['GRADIO_SERVER_PORT'] + '/', timeout=8)"]
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['GRADIO_SERVER_PORT'] + '/gradio_api/startup-events', timeout=8)"]
 # SIGTERM, which docker stop sends, ends it properly.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["bind2gen", "demo", "--quiet"]

@@ -9,9 +9,31 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+BREAKS = re.compile(r"[ \t]*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+
+
+def printable(text: str) -> str:
+    """A text on one line, without control characters; half characters stay, names of files may hold them."""
+    text = BREAKS.sub(" ", text)
+    return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else "?" for c in text)
+
+
+LONGEST = 1500  # characters of a message
+
 
 class Bind2GenError(Exception):
-    """Base class of everything that bind2gen raises on purpose."""
+    """Base class of everything that bind2gen raises on purpose.
+
+    A message may quote what a file holds, or another library; it is made one line of printable characters here.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_short(printable(part)) if isinstance(part, str) else part for part in args))
+
+
+def _short(text: str) -> str:
+    """Of a message that quotes a whole file the beginning and the end, which says what to do."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 302]} … {text[-299:]}"
 
 
 class InputError(Bind2GenError, ValueError):

@@ -7,6 +7,7 @@ import html
 import io
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,13 +23,12 @@ from bind2gen.files.pictures import enlarged, exif_text
 from bind2gen.studio import DetectionStudio, Limits, Progress, Studio
 from bind2gen.studio.searching import SearchStudio
 
-from .guard import uploads_only
-
 logger = logging.getLogger("bind2gen.demos")
 
 QUEUE = "model"  # events that use the model run one at a time
 RANDOM_SEEDS = 1_000_000
 TOAST = 15  # s that an error stays
+COMING = 1.0  # s that what was asked for just before may take to the studio, on a busy machine
 PREVIEW = 512  # pixels, longer side
 LEAST_SAVED = 512  # pixels, longer side
 
@@ -70,30 +70,21 @@ def visitor(request: gr.Request | None) -> str:
 
 def sound(label: str, *, value: str | None = None) -> gr.Audio:
     """Record or upload. Not editable: Gradio fetches its sound editor from elsewhere."""
-    return uploads_only(
-        gr.Audio(
-            value, label=label, sources=["upload", "microphone"], type="filepath", editable=False, interactive=True,
-            elem_classes="b2g-sound",
-            buttons=[],
-        )
+    return gr.Audio(
+        value, label=label, sources=["upload", "microphone"], type="filepath", editable=False, interactive=True,
+        elem_classes="b2g-sound", buttons=[],
     )  # fmt: skip
 
 
 def picture(label: str) -> gr.Image:
-    return uploads_only(
-        gr.Image(
-            label=label,
-            sources=["upload", "clipboard"],
-            type="filepath",
-            height=200,
-            buttons=[],
-            elem_classes="b2g-picture",
-        )
-    )
+    return gr.Image(
+        label=label, sources=["upload", "clipboard"], type="filepath", height=200, buttons=[],
+        elem_classes="b2g-picture",
+    )  # fmt: skip
 
 
 def file(label: str, kinds: list[str]) -> gr.File:
-    return uploads_only(gr.File(label=label, file_types=kinds, type="filepath", height=160))
+    return gr.File(label=label, file_types=kinds, type="filepath", height=160)
 
 
 def example_labels() -> tuple[list[str], list[str]]:
@@ -167,7 +158,12 @@ def stopping(studio: Studio | DetectionStudio | SearchStudio, stop: gr.Button, l
     """Let the button stop this visitor's work; what was working tells how far it got, or that it was in the queue."""
 
     def stopped(request: gr.Request) -> Any:
-        return gr.skip() if studio.stop(session(request)) else said("Nothing to stop.")
+        until = time.monotonic() + COMING
+        while not studio.stop(session(request)):
+            if time.monotonic() > until:
+                return said("Nothing to stop.")
+            time.sleep(0.1)
+        return gr.skip()
 
     stop.click(stopped, None, line, queue=False, show_progress="hidden", api_name=name)
 

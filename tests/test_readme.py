@@ -104,6 +104,8 @@ def test_command_lines_are_understood_and_run(line, folder, tmp_path, monkeypatc
         build_parser().parse_args(words)
     if PLACEHOLDERS.search(line):
         return
+    if "--like" in words:  # of a picture that was drawn before
+        assert main(["generate", "--audio", "bark.wav", "--out", words[words.index("--like") + 1], "-q"]) == 0
     code = main(words)
     printed, said = capsys.readouterr()
     assert code == 0, said

@@ -1,10 +1,12 @@
 """The command line: parse, call, print. Nothing here or in the argument parsers imports torch.
 
-Exit codes: 0 done; 1 an input, a model or the machine cannot do it; 2 the command line itself is wrong.
+Exit codes: 0 done; 1 an input, a model or the machine cannot do it; 2 the command line itself is wrong; 130 Ctrl-C;
+143 told to end (SIGTERM).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -12,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from .. import __version__
 from ..errors import Bind2GenError
@@ -39,8 +42,9 @@ from . import (
 )
 from .arguments import Parser, UsageError
 from .reporting import FAILED, one_line, quiet_libraries
+from .stopping import ended, told_by_signals
 
-USAGE, INTERRUPTED = 2, 130  # 130: what shells report for Ctrl-C
+USAGE = 2
 DEBUG_VARIABLE = "BIND2GEN_DEBUG"
 logger = logging.getLogger(__name__)
 COMMANDS = (
@@ -74,28 +78,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. Help, version and wrong command lines leave by :class:`SystemExit`, as argparse does.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be valid in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
-    args = build_parser().parse_args(argv)
-    if getattr(args, "json", False) and not sys.stderr.isatty():
-        args.quiet = True  # a machine reads: no bars in its log
+    args = argparse.Namespace()
     try:
-        with quiet_libraries(verbose=getattr(args, "verbose", False)):
-            started = time.monotonic()
-            code = args.run(args) or 0
-            sys.stdout.flush()
-            logger.info("done in %.1f s", time.monotonic() - started)
+        with told_by_signals():
+            args = build_parser().parse_args(argv)
+            if getattr(args, "json", False) and not sys.stderr.isatty():
+                args.quiet = True  # a machine reads: no bars in its log
+            _check_working_folder()
+            with quiet_libraries(verbose=getattr(args, "verbose", False)):
+                started = time.monotonic()
+                code = args.run(args) or 0
+                sys.stdout.flush()
+                logger.info("done in %.1f s", time.monotonic() - started)
         return code
     except UsageError as error:
         return _fail(args, error, USAGE)
     except Bind2GenError as error:
         return _fail(args, error, FAILED)
-    except KeyboardInterrupt:
-        return _fail(args, "interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _fail(args, *ended(stop))
     except BrokenPipeError:
-        # The reader of our output has gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()  # its reader has gone
         return FAILED
     except OSError as error:  # names that no file can have, disks that fail
         where = f"{str(error.filename)[:200]}: " if error.filename is not None else ""
@@ -115,7 +122,34 @@ def _fail(args: object, message: object, code: int) -> int:
     if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
         traceback.print_exc()
     text = one_line(message)
-    if getattr(args, "json", False):
-        print(json.dumps({"error": text, "exit_code": code}))
-    print(f"bind2gen: error: {text}", file=sys.stderr)
+    try:
+        if getattr(args, "json", False):
+            print(json.dumps({"error": text, "exit_code": code}))
+        sys.stdout.flush()
+    except OSError:  # a full disk, a reader that has gone
+        _give_up_stdout()
+    with suppress(OSError):
+        print(f"bind2gen: error: {text}", file=sys.stderr)
     return code
+
+
+def _give_up_stdout() -> None:
+    """What is left in its buffer cannot be written; Python would complain of it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Give the null device the place of a stream that the caller closed, or the next file opened would get it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = open(os.devnull, "w" if number else "r")  # noqa: SIM115
+            if null.fileno() != number:
+                os.dup2(null.fileno(), number)
+            setattr(sys, name, null)
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries end the process where it is missing
+        raise Bind2GenError("the working directory is there no more; change to one that is") from None

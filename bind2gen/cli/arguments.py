@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -45,7 +46,23 @@ class Parser(argparse.ArgumentParser):
         if unknown:  # the command's own parser knows which options are near
             hint = did_you_mean(unknown[0].partition("=")[0], self._long_options(), "--{}")
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        if not hasattr(found, "typed"):  # of the innermost parser
+            found.typed = self.typed(sys.argv[1:] if args is None else args)
         return found, unknown
+
+    def typed(self, words: Sequence[str]) -> dict[str, list[str]]:
+        """What was given, as it was typed: destination of each option -> the words of its values."""
+        options = {option: action.dest for action in self._actions for option in action.option_strings}
+        found: dict[str, list[str]] = {}
+        values: list[str] = []
+        for word in words:
+            option, equals, value = word.partition("=")
+            if option in options:
+                values = found.setdefault(options[option], [])
+                values += [value] if equals else []
+            else:
+                values.append(word)
+        return found
 
     def error(self, message: str) -> NoReturn:
         if found := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -14,11 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Bind2GenError, DependencyError
+from ..files.own_folder import own_folder
 from .arguments import INPUT_MODALITIES, UsageError, add_adapter, add_loudness, add_models, whole
 from .detect import add_detector_choice
 from .hosts import add_generator, choose_host, load_chosen
 from .loading import ModelChoice, choose_device, choose_dtype, choose_model, encoder_fingerprint, load_encoder
 from .reporting import quiet_models, say
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +48,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (PACKAGE / "demos", PACKAGE.parent / "demos")
 UPLOAD_FOLDER = "GRADIO_TEMP_DIR"  # the only folder that Gradio serves files from, besides the next
 EXAMPLES_FOLDER = "GRADIO_EXAMPLES_CACHE"
+AUTH = "BIND2GEN_DEMO_AUTH"
 
 
 def add_parser(commands: Any) -> None:
@@ -85,6 +93,10 @@ def add_parser(commands: Any) -> None:
         "--root-path", type=_root_path, default=os.environ.get("GRADIO_ROOT_PATH", ""), metavar="PATH",
         help="where a proxy serves the page, if not at its root: /tools/b2g of https://host/tools/b2g/, or the whole",
     )  # fmt: skip
+    group.add_argument(
+        "--auth", type=_auth, metavar="NAME:PASSWORD",
+        help=f"that all visitors must know; in the variable {AUTH} no other user of this machine sees it",
+    )  # fmt: skip
     add_loudness(parser)
     parser.set_defaults(run=run)
 
@@ -96,9 +108,26 @@ def _root_path(text: str) -> str:
     return text.rstrip("/")
 
 
+def _auth(text: str) -> str:
+    """A name and a password, or nothing."""
+    name, _, password = text.partition(":")
+    if text and not (name and password):
+        raise argparse.ArgumentTypeError("wanted NAME:PASSWORD, got only one of them")
+    return text
+
+
+def _auth_of_environment() -> str:
+    """Not the option's default, which --help would show."""
+    try:
+        return _auth(os.environ.get(AUTH, ""))
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"{AUTH}: {error}") from error
+
+
 def run(args: argparse.Namespace) -> None:
     """Load, warm the models, serve until Ctrl-C."""
     _check_gradio()
+    auth = args.auth or _auth_of_environment()
     names = (args.name,) if args.name else NAMES
     if DETECT in names and (reason := _no_detector(args)):
         if args.name:
@@ -113,7 +142,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         for studio in dict.fromkeys(studios.values()):
             studio.warm()
-        options = {"share": args.share, "proxies": args.proxies, "root_path": args.root_path}
+        options = {"share": args.share, "proxies": args.proxies, "root_path": args.root_path, "auth": auth}
         serve(studios, host=args.host, port=args.port, **options)
     finally:
         for studio in studios.values():
@@ -190,11 +219,13 @@ def serve(
     share: bool,
     proxies: str = "",
     root_path: str = "",
+    auth: str = "",
 ) -> None:
     """Serve until Ctrl-C; what visitors leave lies in a folder of its own, which goes at the end."""
-    from ..studio.files import VisitorFiles, own_folder
+    from ..studio.files import PREFIX, VisitorFiles
 
-    with own_folder() as folder:
+    _take_all_connections()
+    with own_folder(PREFIX) as folder:
         os.environ[UPLOAD_FOLDER] = os.environ[EXAMPLES_FOLDER] = str(folder)
         page, files = importlib.import_module(f"{demos().__name__}.page"), VisitorFiles(folder)
         blocks = page.build(studios, files)
@@ -202,7 +233,7 @@ def serve(
         try:
             url = page.launch(
                 blocks, files, megabytes=megabytes, host=host, port=port, share=share, proxies=proxies,
-                root_path=root_path,
+                root_path=root_path, auth=auth,
             )  # fmt: skip
         except OSError as error:
             raise Bind2GenError(f"cannot listen at {host}, port {port}: is it taken? Try another --port") from error
@@ -211,6 +242,14 @@ def serve(
             _wait_for_the_end()
         finally:
             blocks.close(verbose=False)
+
+
+def _take_all_connections() -> None:
+    """As many as the system allows, for each is an open file, and those that say nothing must not keep others out."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):  # where "unlimited" is more than there can be
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _wait_for_the_end() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from . import evaluate_generate, evaluate_mteb
+from . import evaluate_generate, evaluate_mteb, evaluate_paper
 from .arguments import DEFAULT_MODEL, MAX_STEPS, add_output, finite, whole
 from .files import check_out_folder
 from .loading import choose_device, choose_dtype, choose_model, load_pipeline
@@ -71,6 +71,7 @@ def add_parser(commands: Any) -> None:
     mini.set_defaults(run=run)
     evaluate_generate.add_parser(suites)
     evaluate_mteb.add_parser(suites)
+    evaluate_paper.add_parser(suites)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnreadableError
 from ..files.endings import FILMS
+from ..files.tables import read_csv
 from .arguments import UsageError, add_models, add_output
 from .files import check_out_file, written
-from .inputs import read_csv, read_inputs
+from .inputs import read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder, one_reason
 from .reporting import progress, quiet_models
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import DependencyError, InputError
+from ..files.atomic import written_together
 from .arguments import add_models, add_output
 from .files import check_out_folder
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
@@ -79,9 +80,9 @@ def run(args: argparse.Namespace) -> None:
         "scores": [one.to_dict() for one in scores],
     }
     files = [out / name for name in FILES]
-    out.mkdir(parents=True, exist_ok=True)
-    files[0].write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    harness.draw(scores, choice.label).savefig(files[1], dpi=110, metadata={"Software": MAKER})
+    with written_together(out) as fresh:
+        (fresh / FILES[0]).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        harness.draw(scores, choice.label).savefig(fresh / FILES[1], dpi=110, metadata={"Software": MAKER})
     if args.json:
         print(json.dumps(told | {"files": [str(file) for file in files]}))
     elif not args.quiet:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Bind2GenError
 from ..files.atomic import written_whole
+from ..files.own_folder import own_folder
 from .arguments import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SOFTWARE = 305  # tag of Exif
 LOOKED_AT = 1 << 16  # bytes at both ends of a file that is to be known again
 # In pictures; configs; metrics and embeddings as JSON, as safetensors (JSON in JSON), as NPZ (whose text is UTF-32).
 UTF_32 = re.escape('"bind2gen": "'.encode("utf-32-le"))
-MADE_HERE = re.compile(rb'bind2gen \d|"ImageBindModel"|\\?"bind2gen\\?": |' + UTF_32)
+MADE_HERE = re.compile(rb'bind2gen \d|"ImageBind(?:Model|Processor)"|\\?"bind2gen\\?": |' + UTF_32)
 
 
 def check_out_file(out: str, suffixes: Sequence[str], args: argparse.Namespace) -> Path:
@@ -117,9 +117,11 @@ def written(out: Path, stdout_suffix: str = PICTURE_SUFFIXES[0]) -> Iterator[Pat
         with written_whole(out) as temporary:
             yield temporary
         return
-    with tempfile.TemporaryDirectory(prefix="bind2gen-") as folder:
-        yield Path(folder, f"out{stdout_suffix}")
-        sys.stdout.buffer.write(Path(folder, f"out{stdout_suffix}").read_bytes())
+    with own_folder() as folder:
+        if getattr(sys.stdout, "name", "") == os.devnull:  # where main() found it closed
+            raise Bind2GenError(f"--out {STDOUT}: standard output is closed")
+        yield folder / f"out{stdout_suffix}"
+        sys.stdout.buffer.write((folder / f"out{stdout_suffix}").read_bytes())
         sys.stdout.buffer.flush()
 
 

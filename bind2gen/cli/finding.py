@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files.atomic import written_together
 from ..pipelines.prompt_inputs import MixedPrompt
 from ..preprocess.image import upright
 from .files import save_picture
@@ -70,16 +71,16 @@ def _write_dataset(form: str, folder: Path, found: dict[str, Detections]) -> Non
     """Pictures (file -> what was found) and their boxes in one of :data:`~bind2gen.cli.detect.DATASETS`."""
     from supervision import DetectionDataset
 
-    folder.mkdir(parents=True, exist_ok=True)
     classes = list(next(iter(found.values())).labels)
     dataset = DetectionDataset(classes, list(found), {file: one.to_supervision() for file, one in found.items()})
-    images = str(folder / "images")
-    if form == "coco":
-        dataset.as_coco(images, str(folder / "annotations.json"))
-    elif form == "yolo":
-        dataset.as_yolo(images, str(folder / "labels"), str(folder / "data.yaml"))
-    else:
-        dataset.as_pascal_voc(images, str(folder / "annotations"))
+    with written_together(folder) as fresh:
+        images = str(fresh / "images")
+        if form == "coco":
+            dataset.as_coco(images, str(fresh / "annotations.json"))
+        elif form == "yolo":
+            dataset.as_yolo(images, str(fresh / "labels"), str(fresh / "data.yaml"))
+        else:
+            dataset.as_pascal_voc(images, str(fresh / "annotations"))
 
 
 def _opened(search: Search, numbers: range) -> Iterator[tuple[int, Image.Image]]:

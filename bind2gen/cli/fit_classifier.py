@@ -12,9 +12,10 @@ from typing import Any
 
 from ..errors import InputError, UnreadableError
 from ..files.endings import FILMS, PICTURES, SOUNDS
+from ..files.tables import read_csv
 from .arguments import UsageError, add_keep_going, add_models, add_output, whole
 from .files import check_out_folder
-from .inputs import IN_FOLDERS, read_csv, read_inputs
+from .inputs import IN_FOLDERS, read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
 from .sensors import add_sensors, sensor_options
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import Bind2GenError
+from .again import Again, Recorder
 from .arguments import (
     MAX_SEED,
     UsageError,
@@ -73,8 +74,17 @@ def add_parser(commands: Any) -> None:
     add_adapter(parser)
     add_host(parser, regions=True)
     add_sensors(parser)
+    parser.add_argument(
+        "--like", metavar="PNG",
+        help="draw a picture of this command again, by what its text says; options given beside it replace its own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-paths", action="store_true",
+        help="write absolute paths into pictures as they were typed (default: without their folders, so that --like "
+        "finds such files only here or beside the picture)",
+    )  # fmt: skip
     add_output(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
 
 
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +126,8 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check everything that can be checked cheaply, load, encode, denoise and save batch by batch."""
+    again = None if args.like is None else Again(args)
+    args = args if again is None else again.args
     named = given_inputs(args)
     sensors = sensor_options(args, named)
     weights = _weights(args.weight, named)
@@ -143,16 +155,19 @@ def run(args: argparse.Namespace) -> int:
     for name in [*looks, *unwanted.files]:
         pipe.imagebind.tower(name)  # as the inputs' own, refused before files are read
     sensors.adapt(pipe.processor)
-    options = {"batch_size": args.batch_size, "quiet": args.quiet}
-    found = inputs.embedded(pipe.imagebind, pipe.processor, sensors, **options)
+    recorder = Recorder(args, pipe, list(named), again)
+    # One by one: what an embedding is must not depend on what else is drawn, not even in its last digit.
+    found = inputs.embedded(pipe.imagebind, pipe.processor, sensors, batch_size=1, quiet=args.quiet)
     embeds, kept = inputs.placed(found) if args.region else inputs.blended(found)
     understood = understand(pipe, choice, embeds)
     given = inputs.named if args.region else _rows(inputs.named, kept)
     tell(understood, given, model=choice.label, quiet=args.quiet)
-    about = _about(args, pipe, choice.label, weights) | told_unwanted(unwanted)
+    about = _about(args, pipe, choice.label, weights) | told_unwanted(unwanted) | recorder.shared
     seeds = first_seeds(sources, args.seed, kept)
-    names = {name: display_names(values, name) for name, values in given.items()}
+    names = given if args.keep_paths else {name: display_names(values, name) for name, values in given.items()}
+    files = inputs.files if args.region else _rows(inputs.files, kept)
     of_one = (lambda lists, i: lists) if args.region else _row
+    recorder.inputs = [(of_one(names, i), of_one(files, i)) for i in range(len(seeds))]
     paths = [destination.paths[i] for i in kept]
     pictures = [
         # A single input is shared by all; named as it was given, so that an example stays one.
@@ -164,8 +179,8 @@ def run(args: argparse.Namespace) -> int:
     if args.region:
         conditioning = torch.cat([pipe.condition({name: rows}) for name, rows in embeds.items()])[None]  # (1, S, D)
     else:
-        conditioning = pipe.condition(embeds, weights)
-    _draw(pipe, conditioning, args, unwanted, [path for row in paths for path in row], pictures, about)
+        conditioning = torch.cat([pipe.condition(row, weights) for row in _apart(embeds)])
+    _draw(pipe, conditioning, args, unwanted, [path for row in paths for path in row], pictures, about, recorder)
     if args.json:
         print(json.dumps({"pictures": pictures, "skipped": inputs.skipped, "device": str(device), **about}))
     elif not args.quiet:
@@ -178,6 +193,14 @@ def _rows(lists: Mapping[str, Sequence[Any]], kept: Sequence[int]) -> dict[str, 
     """Those of the inputs that are kept; what all share stays."""
     count = max(map(len, lists.values()))
     return {name: [values[i] for i in kept] if len(values) == count else list(values) for name, values in lists.items()}
+
+
+def _apart(embeds: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Embeddings (N, D) as N times (1, D), for the same reason that they are made one by one."""
+    count = max(map(len, embeds.values()))
+    return [
+        {name: rows[i : i + 1] if len(rows) == count else rows for name, rows in embeds.items()} for i in range(count)
+    ]
 
 
 def _row(lists: Mapping[str, Sequence[Any]], number: int) -> dict[str, Any]:
@@ -204,27 +227,34 @@ def _draw(
     paths: list[Path],
     pictures: list[dict[str, Any]],
     about: dict[str, Any],
+    recorder: Recorder,
 ) -> None:
     """Denoise ``batch_size`` pictures at a time and save each batch before the next."""
     from ..pipelines.drawing import draw
 
-    of, drawn = args.best_of, []
-    rows = conditioning.repeat_interleave(args.num_images * of, dim=0)
+    of, drawn, done, (place, beside) = args.best_of, [], 0, recorder.batch
+    rows = conditioning.repeat_interleave(args.num_images * of * beside, dim=0)
+    at_once = max(args.batch_size, beside)
     own = {"noise_level": args.noise_level or None} | region_masks(args)  # not every host has these
     with progress("denoise", total=None, quiet=args.quiet) as bar:
-        options = call_options(args, pipe, unwanted, bar, -(-len(rows) // args.batch_size)) | own
-        seeds = [one["seed"] + k for one in pictures for k in range(of)]
-        waiting = iter(zip(rows[::of], paths, pictures, strict=True))
-        for images in draw(pipe, rows, seeds, batch_size=args.batch_size, **options):
-            drawn += images
+        options = call_options(args, pipe, unwanted, bar, -(-len(rows) // at_once)) | own
+        seeds = [one["seed"] + k for one in pictures for k in range(of)] * beside
+        waiting = iter(zip(rows[:: of * beside], paths, pictures, strict=True))
+        for images in draw(pipe, rows, seeds, batch_size=at_once, **options):
+            drawn += images if beside == 1 else [images[place]]
             while len(drawn) >= of:
                 row, path, picture = next(waiting)
+                chosen = 0
                 if of > 1:
-                    (place,), (cosine,) = pipe.nearest(drawn[:of], row[None], of)
-                    drawn[0] = drawn[place]
-                    picture |= {"seed": picture["seed"] + place, "roundtrip": round(float(cosine), 3)}
-                save_picture(drawn[0], path, about | {key: value for key, value in picture.items() if key != "file"})
-                drawn = drawn[of:]
+                    (chosen,), (cosine,) = pipe.nearest(drawn[:of], row[None], of)
+                    picture |= {"seed": picture["seed"] + chosen, "roundtrip": round(float(cosine), 3)}
+                picture |= recorder.told(
+                    done // (of * args.num_images), picture["seed"], done + chosen, at_once, len(rows)
+                )
+                save_picture(
+                    drawn[chosen], path, about | {key: value for key, value in picture.items() if key != "file"}
+                )
+                drawn, done = drawn[of:], done + of
 
 
 def _make_folder(folder: Path) -> None:

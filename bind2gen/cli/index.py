@@ -5,25 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StoreError
+from ..files.bundled import bundled_names
 from ..modality import MODALITIES
-from .arguments import INPUT_MODALITIES, UsageError, above_zero, add_models, add_output
+from .arguments import INPUT_MODALITIES, UsageError, above_zero, add_models, add_output, finite, whole
 from .loading import choose_device, choose_dtype, choose_model, encoder_fingerprint, load_encoder, load_settings
-from .reporting import FAILED, one_line, progress, say
+from .reporting import FAILED, one_line, only_ours, progress, say
 from .sensors import add_sensors, sensor_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ..store import EmbeddingStore
-    from ..store.embedding import Embedded
-    from ..store.indexing import Report
-    from ..store.walking import Found
+    from ..store import EmbeddingStore, Facts
+    from ..store.embedding import FileEmbedder
+    from ..store.indexing import Embed, Report
     from .loading import ModelChoice
+    from .sensors import SensorOptions
 
 DEFAULT_MODALITIES = ("image", "audio", "video")  # of store.embedding, which imports torch
 FEW = 20  # files that are listed one by one
+MAX_WORKERS, MAX_GPUS = 10_000, 64
 
 
 def add_parser(commands: Any) -> None:
@@ -48,6 +50,20 @@ def add_parser(commands: Any) -> None:
     group = parser.add_argument_group("long recordings")
     group.add_argument("--hop", type=above_zero, metavar="S", help="seconds between windows (default: half a window)")
     group.add_argument("--window", type=above_zero, metavar="S", help="seconds of a window (default: the model's clip)")
+    group = parser.add_argument_group("on several machines, or in several processes of one")
+    group.add_argument(
+        "--ray", metavar="ADDRESS",
+        help="embed on a Ray cluster: local (processes of this machine), auto (the cluster that this machine is part "
+        "of) or HOST:PORT of its head; all of its machines must see the folders",
+    )  # fmt: skip
+    group.add_argument(
+        "--workers", type=whole(1, MAX_WORKERS), metavar="N",
+        help="each with a model of its own (default: one for each GPU, or for each four CPUs)",
+    )  # fmt: skip
+    group.add_argument(
+        "--gpus-per-worker", type=_gpus, metavar="G",
+        help="0.5: two workers share one (default: 1 where the cluster has any, 0 with --device cpu)",
+    )  # fmt: skip
     add_models(parser, model_help="bundled name, pipeline folder or hub id whose encoder to use")
     add_sensors(parser)
     add_output(parser, writes=False)
@@ -70,40 +86,89 @@ def _modalities(text: str) -> list[str]:
     return sorted(set(names), key=INPUT_MODALITIES.index)
 
 
+def _gpus(text: str) -> float:
+    if not 0 <= (value := finite(text)) <= MAX_GPUS:
+        raise argparse.ArgumentTypeError(f"wanted a number in 0..{MAX_GPUS}, got {text!r}")
+    return value
+
+
 def run(args: argparse.Namespace) -> int:
     """Check, open or make the store, load the encoder, walk, embed, commit."""
     for folder in args.folders:
         if not os.path.isdir(folder):
             raise UsageError(f"{folder}: wanted a folder, there is none")
+    for name in ("workers", "gpus_per_worker"):
+        if getattr(args, name) is not None and args.ray is None:
+            raise UsageError(f"--{name.replace('_', '-')}: there is no --ray")
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
-    device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
-    from ..store.embedding import FileEmbedder
-    from ..store.encoder import Encoder
-    from ..store.indexing import index_folders, locally
+    if args.ray is None:
+        choose_device(args.device)  # is it there?
+    else:
+        from ..store.cluster import check_cluster
+
+        check_cluster(args.ray)
+    from ..store.indexing import index_folders
 
     store = _opened(args, choice)
     with store, store.writing():
-        settings = store.facts.settings
-        sensors = sensor_options(args, settings["modalities"])
-
-        def embed(chunks: Iterator[list[Found]]) -> Iterable[Embedded]:
-            """Called where there is something to embed: a run without needs no model."""
-            loading = {"modalities": settings["modalities"], "device": device, "dtype": dtype, "quiet": args.quiet}
-            model, processor = load_encoder(choice, **loading)
-            sensors.adapt(processor)
-            encoder = Encoder.of(model, processor, choice.imagebind or choice.source)
-            embedder = FileEmbedder(
-                encoder, **settings, batch_size=args.batch_size, load=sensors.load, stated=sensors.stated()
-            )
-            return locally(embedder)(chunks)
-
-        with progress("index", total=None, quiet=args.quiet) as bar:
+        sensors = sensor_options(args, store.facts.settings["modalities"])
+        embed = _here(args, choice, store.facts, sensors) if args.ray is None else _on_ray(args, store.facts, sensors)
+        alone = only_ours(on=args.ray is not None and not args.verbose)
+        with alone, progress("index", total=None, quiet=args.quiet) as bar:
             report = index_folders(
                 store, args.folders, embed, prune=args.prune, started=bar.reset,
                 advanced=lambda part: bar.update(part.files),
             )  # fmt: skip
         return _tell(args, store, report)
+
+
+def _here(args: argparse.Namespace, choice: ModelChoice, facts: Facts, sensors: SensorOptions) -> Embed:
+    """In this process; the model is loaded where there is something to embed: a run without needs none."""
+    from ..store.indexing import locally
+
+    return lambda chunks: locally(_embedder(args, choice, facts, sensors))(chunks)
+
+
+def _on_ray(args: argparse.Namespace, facts: Facts, sensors: SensorOptions) -> Embed:
+    from ..store.cluster import on_ray
+
+    gpus = 0.0 if args.gpus_per_worker is None and args.device == "cpu" else args.gpus_per_worker
+    theirs = argparse.Namespace(
+        model=args.model if args.model in bundled_names() else _anywhere(args.model), dtype=args.dtype, quiet=True,
+        imagebind=_anywhere(args.imagebind), device="cpu" if gpus == 0 and args.device == "auto" else args.device,
+        batch_size=args.batch_size,
+    )  # fmt: skip
+    return on_ray(partial(_in_worker, theirs, facts, sensors), args.ray, workers=args.workers, gpus=gpus)
+
+
+def _anywhere(source: str | None) -> str | None:
+    """A model as it is found from other folders: its own name where it is a hub id."""
+    return os.path.abspath(source) if source is not None and os.path.exists(source) else source
+
+
+def _in_worker(args: argparse.Namespace, facts: Facts, sensors: SensorOptions) -> FileEmbedder:
+    """What a worker of a cluster embeds with, if its model is the one of the store."""
+    from ..imagebind.model import same_towers
+
+    choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
+    embedder = _embedder(args, choice, facts, sensors)
+    if not all(same_towers(facts.fingerprint, embedder.encoder.model.fingerprint())):
+        raise StoreError(f"{choice.label}: this machine has another model of that name than made the store")
+    return embedder
+
+
+def _embedder(args: argparse.Namespace, choice: ModelChoice, facts: Facts, sensors: SensorOptions) -> FileEmbedder:
+    from ..store.embedding import FileEmbedder
+    from ..store.encoder import Encoder
+
+    device, names = choose_device(args.device), facts.settings["modalities"]
+    dtype = choose_dtype(args.dtype, device)
+    model, processor = load_encoder(choice, modalities=names, device=device, dtype=dtype, quiet=args.quiet)
+    sensors.adapt(processor)
+    encoder = Encoder.of(model, processor, choice.imagebind or choice.source)
+    return FileEmbedder(
+        encoder, **facts.settings, batch_size=args.batch_size, load=sensors.load, stated=sensors.stated()
+    )
 
 
 def _opened(args: argparse.Namespace, choice: ModelChoice) -> EmbeddingStore:

@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from ..errors import EmptyInputError, InputError, UnreadableError
 from ..files.bundled import resolve_example
 from ..files.endings import FILMS, PICTURES, SOUNDS
+from ..files.own_folder import own_folder
 from .arguments import UsageError
 from .reporting import FAILED, one_line, progress, say
 
 if TYPE_CHECKING:
     import torch
-    from pandas import DataFrame
 
     from ..imagebind.model import ImageBindModel
     from ..imagebind.processor import ImageBindProcessor
@@ -222,9 +222,9 @@ def _file(value: str, modality: str) -> str:
 
 
 def _copied(stream: Iterable[bytes], name: str) -> str:
-    folder = tempfile.mkdtemp(prefix="bind2gen-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    copy = Path(folder, name)
+    kept = ExitStack()
+    atexit.register(kept.close)
+    copy = kept.enter_context(own_folder()) / name
     with copy.open("wb") as file:
         shutil.copyfileobj(stream, file)
     return str(copy)
@@ -243,28 +243,6 @@ def check_file(value: str, modality: str) -> None:
         raise UnreadableError(f"{value}: may not be read (permissions)")
     if path.is_file() and path.stat().st_size == 0:
         raise EmptyInputError(f"{value}: the file is empty (0 bytes)")
-
-
-def read_csv(file: Path, columns: Sequence[str], name: str) -> DataFrame:
-    """A csv with these columns, all texts.
-
-    Args:
-        name: of the file, for messages.
-
-    Raises:
-        UnreadableError: it cannot be read, or a column is missing.
-    """
-    import pandas as pd
-
-    wanted = " and ".join(columns)
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except Exception as error:  # noqa: BLE001  (pandas raises many kinds)
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise UnreadableError(f"{name}: wanted a csv with the columns {wanted} ({reason})") from None
-    if missing := [column for column in columns if column not in table]:
-        raise UnreadableError(f"{name}: wanted the columns {wanted}, {', '.join(missing)} is missing")
-    return table
 
 
 @dataclass

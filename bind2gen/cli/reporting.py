@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Bind2GenWarning
+from ..errors import Bind2GenWarning, printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -20,8 +21,7 @@ FAILED = 1  # exit code where an input, a model or the machine cannot do it
 
 def one_line(message: object) -> str:
     """A message on one line, without control characters."""
-    text = " ".join(str(message).split())
-    text = "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else "?" for c in text)
+    text = printable(" ".join(str(message).split()))
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 
@@ -85,6 +85,34 @@ def quiet_libraries(*, verbose: bool = False) -> Iterator[None]:
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     kind = "" if issubclass(category, Bind2GenWarning) else f"{category.__name__}: "  # of a library, with --verbose
     say(f"bind2gen: warning: {kind}{one_line(message)}")
+
+
+@contextmanager
+def only_ours(*, on: bool) -> Iterator[None]:
+    """Within the block, if ``on``: on stderr what is written to Python's, nothing on stdout.
+
+    For a library that prints whatever it is told: Ray does, from C++ on stderr and from a thread on stdout.
+    """
+    if not on:
+        yield
+        return
+    own, kept = sys.stderr, os.dup(2)
+    own.flush()
+    try:
+        shared = own.fileno() == 2
+    except (OSError, ValueError):  # it goes elsewhere, as in tests and notebooks
+        shared = False
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            os.dup2(nowhere.fileno(), 2)
+            if shared:
+                sys.stderr = os.fdopen(kept, "w", 1, own.encoding, own.errors, closefd=False)
+            yield
+            sys.stderr.flush()
+    finally:
+        sys.stderr = own
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def _number(row: Mapping[str, str]) -> int:
     checksum = 0
     for name, value in sorted(row.items()):
         checksum = zlib.crc32(name.encode(), checksum)
-        files = [] if name == "text" else _files(Path(value))
+        files = [] if name == "text" else files_of(Path(value))
         if not files:
             checksum = zlib.crc32(value.encode("utf-8", "surrogateescape"), checksum)
         for file in files:
@@ -46,7 +46,7 @@ def _number(row: Mapping[str, str]) -> int:
     return checksum % SPREAD
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """A file, or those of an exported folder; none of a pipe, which can be read only once."""
     return [file for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
 

@@ -62,9 +62,8 @@ def run(args: argparse.Namespace) -> None:
     try:
         with quiet_models(quiet=args.quiet):
             train_recipe(recipe, args.data, out, init=args.init, steps=args.steps)
-    except KeyboardInterrupt:
-        say("bind2gen: the same command goes on from the last checkpoint")
-        raise
+    except KeyboardInterrupt as stop:
+        raise type(stop)("the same command goes on from the last checkpoint") from None
     except Exception as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise

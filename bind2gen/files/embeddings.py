@@ -18,10 +18,12 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import EmptyInputError, InputError, NonFiniteError, ShapeError, UnreadableError
+from .arrays import read_arrays
 from .atomic import written_whole
 
 INPUTS, TIMES = "_inputs", "_times"  # after the modality's name
 DETAILS = "details"
+LENGTH_BYTES = 8  # in front of the header of a safetensors file, little-endian
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,10 @@ def _save_npz(path: Path, embeddings: EmbeddingSet) -> None:
 
 
 def _load_npz(path: Path) -> EmbeddingSet:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    with path.open("rb") as file:
+        arrays = read_arrays(file, str(path))
+    if not isinstance(arrays, dict):
+        raise ValueError("one array alone")
     details = json.loads(str(arrays.pop(DETAILS)))
     inputs = {name.removesuffix(INPUTS): arrays.pop(name).tolist() for name in list(arrays) if name.endswith(INPUTS)}
     return EmbeddingSet(*_split(arrays, inputs, details))
@@ -109,6 +113,19 @@ def _save_safetensors(path: Path, embeddings: EmbeddingSet) -> None:
     metadata[DETAILS] = json.dumps(dict(embeddings.details))
     # safetensors stores memory as it lies, so a transposed view would come back scrambled.
     save_file({name: np.ascontiguousarray(array) for name, array in _arrays(embeddings).items()}, path, metadata)
+    _sort_metadata(path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """By name: safetensors writes it in an order that is another one in each process, and so would the file be."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(LENGTH_BYTES)
+            file.write(text.ljust(length))  # with spaces, as the format has it
 
 
 def _load_safetensors(path: Path) -> EmbeddingSet:

@@ -66,7 +66,8 @@ def save_film(
                     film.mux(track.encode(part))
                 film.mux(track.encode(None))
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise Bind2GenError(f"{path}: the film cannot be written ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise Bind2GenError(f"{path}: the film cannot be written ({reason})") from error
 
 
 def contact_sheet(frames: Sequence[Image], columns: int = 8) -> Image:

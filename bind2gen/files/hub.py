@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import HostError
+from .parsed import parse_json
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 INDEX = "model_index.json"  # what makes a folder a diffusers pipeline
@@ -48,7 +48,7 @@ def pipeline_index(source: str | os.PathLike[str]) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise HostError(f"{source}: {INDEX} cannot be read as JSON ({error})") from error
     if not isinstance(index, dict):

@@ -6,9 +6,9 @@ the mapped file: loading one tower of six touches only that tower's pages.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -20,12 +20,15 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
 from .hub import is_hub_id
+from .parsed import parse_json
 
 SAFETENSORS_LENGTH_BYTES = 8  # a little-endian integer in front says how long the JSON header is
 SAFETENSORS_MAX_HEADER = 100_000_000  # bytes, the format's own limit
+SHARED = 4  # times as large as the file all tensors may be: some lie in it once and have several names
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"  # torch.save before version 1.6
 INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+COMPONENT = "diffusion_pytorch_model"  # what diffusers calls the weights of its own networks
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin", "imagebind_huge.pth")
 # Of from_pretrained.
 
@@ -120,6 +123,23 @@ def weights_beside(source: str | os.PathLike[str], **options: Any) -> Weights | 
     return _open_folder(str(folder), find) if any(map(find, (*INDEX_NAMES, *FILE_NAMES[:2]))) else None
 
 
+def weights_of_part(folder: Path, variant: str | None = None) -> Weights | None:
+    """Those of a part of a diffusers pipeline in a local folder, as diffusers or transformers name them; None without.
+
+    Raises:
+        CheckpointError: what is there is damaged.
+    """
+    dot = f".{variant}" if variant else ""
+    stems = [(stem + dot, kind) for kind in ("safetensors", "bin") for stem in (COMPONENT, "model", "pytorch_model")]
+    indices = tuple(f"{stem.removesuffix(dot)}.{kind}.index{dot}.json" for stem, kind in stems)
+    files = tuple(f"{stem}.{kind}" for stem, kind in stems)
+
+    def find(name: str) -> Path | None:
+        return folder / name if (folder / name).is_file() else None
+
+    return _open_folder(str(folder), find, indices, files) if any(map(find, (*indices, *files))) else None
+
+
 def _download(repository: str, name: str) -> Path | None:
     """One file of a hub repository, from the cache where it is there already; None where the hub has no such file."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -146,20 +166,25 @@ def _download(repository: str, name: str) -> Path | None:
         raise CheckpointError(f"{repository}: could not download {name} from the Hugging Face hub: {reason}") from error
 
 
-def _open_folder(where: str, find: Find) -> Weights:
-    for name in INDEX_NAMES:
+def _open_folder(
+    where: str, find: Find, indices: tuple[str, ...] = INDEX_NAMES, names: tuple[str, ...] = FILE_NAMES
+) -> Weights:
+    for name in indices:
         if index := find(name):
             try:
-                files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(f"{where}: {name} is not an index of weight files: {error!r}") from error
+                files = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                reason = f"{type(error).__name__}: {error}"  # its repr would quote the whole file
+                raise CheckpointError(f"{where}: {name} is not an index of weight files: {reason}") from error
+            if not isinstance(files, dict) or not all(isinstance(f, str) for f in files.values()):
+                raise CheckpointError(f"{where}: {name} is not an index of weight files: its weight_map names none")
             if unsafe := sorted({f for f in files.values() if Path(f).name != f}):
                 raise CheckpointError(f"{where}: {name} points outside its folder: {unsafe[0]!r}")
             return Weights(where, files, find)
-    for name in FILE_NAMES:
+    for name in names:
         if path := find(name):
             return Weights(where, dict.fromkeys(open_tensors(path), name), lambda _, path=path: path)
-    raise CheckpointError(f"{where}: no weight file there; wanted one of {', '.join(FILE_NAMES + INDEX_NAMES)}")
+    raise CheckpointError(f"{where}: no weight file there; wanted one of {', '.join(names + indices)}")
 
 
 def open_tensors(path: Path) -> Mapping[str, torch.Tensor]:
@@ -175,7 +200,9 @@ def open_tensors(path: Path) -> Mapping[str, torch.Tensor]:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     if reason := _not_weights(head):
         raise CheckpointError(f"{path}: {reason}")
-    return _open_torch(path) if head.startswith((ZIP_MAGIC, PICKLE_MAGIC)) else _open_safetensors(path, head)
+    # Of a header in JSON the length, which comes first, may begin as a pickle does; a pickle has its own mark there.
+    pickled = head.startswith((ZIP_MAGIC, PICKLE_MAGIC)) and head[SAFETENSORS_LENGTH_BYTES:][:1] != b"{"
+    return _open_torch(path) if pickled else _open_safetensors(path, head)
 
 
 def _not_weights(head: bytes) -> str | None:
@@ -193,20 +220,67 @@ def _not_weights(head: bytes) -> str | None:
 
 
 def _open_torch(path: Path) -> Mapping[str, torch.Tensor]:
-    is_zip = zipfile.is_zipfile(path)
-    with path.open("rb") as file:
-        if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC and not is_zip:  # the directory of a zip file stands at its end
-            raise CheckpointError(f"{path}: truncated after {path.stat().st_size:,} bytes; download it again")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: it holds Python objects besides tensors, which could run code") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: damaged or not written by torch.save: {reason}") from error
+    content = load_pickle(path)
     if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise CheckpointError(f"{path}: wanted a flat state dict of tensors, got {_described(content)}")
     return content
+
+
+def load_pickle(path: Path) -> Any:
+    """What ``torch.save`` wrote, mapped and not yet read; no code in it is run, and it takes no more room than it is.
+
+    Raises:
+        CheckpointError: truncated, damaged, packed, or it holds Python objects that are not known to be harmless.
+    """
+    try:
+        size, is_zip = path.stat().st_size, zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path}: damaged or not written by torch.save: {error}") from None
+    with path.open("rb") as file:
+        if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC and not is_zip:  # the directory of a zip file stands at its end
+            raise CheckpointError(f"{path}: truncated after {size:,} bytes; download it again")
+    try:
+        if is_zip:
+            _refuse_packed(path, size)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="torch")  # of pickles of another protocol
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path}: it holds Python objects besides tensors, which could run code") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001  (the unpickler raises whatever damaged bytes lead to)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: damaged or not written by torch.save: {reason}") from error
+    if (needed := sum(map(_bytes_of, _tensors_in(content)))) > SHARED * size:
+        raise CheckpointError(f"{path}: damaged: {size:,} bytes say that they are tensors of {needed:,}")
+    return content
+
+
+def _refuse_packed(path: Path, size: int) -> None:
+    """torch.save packs nothing; what is packed may be a thousand times as large as it seems."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > size:
+            raise CheckpointError(
+                f"{path}: not written by torch.save: what is in it is packed, or lies over each other"
+            )
+
+
+def _tensors_in(content: Any) -> Iterator[torch.Tensor]:
+    """Of dicts in dicts, as far as trees of weights go."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, dict) and id(value) not in seen:  # a pickle may put one into itself
+            seen.add(id(value))
+            waiting += value.values()
+
+
+def _bytes_of(tensor: torch.Tensor) -> int:
+    """That a copy of it takes; a tensor may show one number any number of times."""
+    return tensor.numel() * tensor.element_size()
 
 
 def _described(content: object) -> str:

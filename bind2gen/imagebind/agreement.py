@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
 import torch
+from accelerate import init_empty_weights
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..errors import Bind2GenError, CheckpointError
-from ..files.weights import open_tensors
+from ..files.parsed import parse_json
+from ..files.weights import Weights, weights_of_part
+from ..preprocess.settings import is_a
 from ..preprocess.sources import one_line
 
 NAMED_AT_MOST = 5  # keys listed in an error
+UNASKED = 10**7  # a number in another library's config up to which it is not asked what it counts
 SPARE = 1000  # parameters that a config may describe beyond its weights, so that those which lack can be named
+CHECKED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # others have no least and greatest value
 NOT_OF_ONE = "config.json does not belong to these weights"
-COMPONENT_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
-class _TooMany(Exception):
+class TooMany(Exception):
     """A network has more parameters than it may."""
+
+
+class Spending:
+    """Whether it was so."""
+
+    too_many = False
 
 
 def build_on_meta(
@@ -40,26 +50,31 @@ def build_on_meta(
         CheckpointError: the config describes no network, or one with far more parameters.
     """
     try:
-        with torch.device("meta"), _at_most(tensors + SPARE):
+        with torch.device("meta"), at_most(tensors + SPARE):
             return build()
     except Bind2GenError:
         raise
-    except _TooMany:
-        name, size = max(_numbers(config), key=lambda item: item[1], default=("none", 0))
-        raise CheckpointError(
-            f"{where}: config.json describes a network with far more parameters than the {tensors} tensors of its "
-            f"weights; its largest number is {name} = {size:g}"
-        ) from None
+    except TooMany:
+        raise far_more(config, tensors, where) from None
     except Exception as error:  # a size may be of any type, zero, negative or beyond 64 bits
         raise CheckpointError(
             f"{where}: config.json describes no network ({type(error).__name__}: {one_line(error)})"
         ) from None
 
 
+def far_more(config: Mapping[str, Any], tensors: int, where: str) -> CheckpointError:
+    """What to say of a config that describes far more than ``tensors`` weights."""
+    name, size = max(numbers(config), key=lambda item: item[1], default=("none", 0))
+    return CheckpointError(
+        f"{where}: config.json describes a network with far more parameters than the {tensors} tensors of its weights; "
+        f"its largest number is {name} = {size:g}"
+    )
+
+
 def compare(
     wanted: Mapping[str, torch.Tensor], came: Mapping[str, torch.Tensor], where: str, advice: str = NOT_OF_ONE
 ) -> None:
-    """Refuse weights whose names or shapes are not those of a network.
+    """Refuse weights whose names or shapes are not those of a network, or whose values are no numbers.
 
     Raises:
         CheckpointError: they are named; ``advice`` ends the message.
@@ -73,12 +88,48 @@ def compare(
         if came[key].shape != value.shape:
             shapes = f"wanted shape {tuple(value.shape)}, got {tuple(came[key].shape)}"
             raise CheckpointError(f"{where}: {key}: {shapes}; {advice}")
+        refuse_not_finite(came[key], key, where)
+
+
+def refuse_not_finite(tensor: torch.Tensor, key: str, where: str) -> None:
+    """Do nothing with weights that are numbers: with one NaN among them all that comes out is NaN, and says nothing.
+
+    Raises:
+        CheckpointError: the tensor is named.
+    """
+    if tensor.dtype not in CHECKED or not tensor.numel():
+        return
+    if not all(math.isfinite(end) for end in (end.item() for end in tensor.aminmax())):  # NaN comes through
+        raise CheckpointError(
+            f"{where}: {key} holds NaN or infinite values; the file is damaged, or its training went wrong"
+        )
 
 
 def listed(keys: Sequence[str]) -> str:
     """The first few of some keys, and how many more there are."""
     shown = ", ".join(keys[:NAMED_AT_MOST])
     return shown + (f" and {len(keys) - NAMED_AT_MOST} more" if len(keys) > NAMED_AT_MOST else "")
+
+
+def check_foreign(folder: Path, weights: Weights, build: Callable[[dict[str, Any]], Any]) -> None:
+    """Refuse a network of another library whose config describes far more than its weights are, or these hold NaN.
+
+    diffusers and transformers build what a config describes and look at the weights afterwards: a depth of a billion
+    would take all memory first. Only what cannot be is refused; whether names and shapes fit is for them to say.
+
+    Args:
+        folder: holds ``config.json``, which ``build`` makes a network of.
+    """
+    config, where = read_json(folder), str(folder)
+    held = max(UNASKED, sum(weights[key].numel() for key in weights))
+    if any(isinstance(value, int) and abs(value) > held for _, value in numbers(config)):
+        raise far_more(config, len(weights), where)
+    with suppress(Exception), init_empty_weights(), at_most(len(weights) + SPARE) as spending:
+        build(config)  # what else is wrong with it the library will say in its own words
+    if spending.too_many:
+        raise far_more(config, len(weights), where)
+    for key in weights:
+        refuse_not_finite(weights[key], key, where)
 
 
 class AgreementMixin:
@@ -95,48 +146,63 @@ class AgreementMixin:
             CheckpointError: the config describes no such model, or another one than the weights are of.
         """
         folder = Path(source, options.get("subfolder") or "")
-        path = next((folder / name for name in COMPONENT_WEIGHTS if (folder / name).is_file()), None)
-        if path is not None and (folder / "config.json").is_file():
-            config = _read_json(folder)
-            tensors = open_tensors(path)
+        tensors = weights_of_part(folder, options.get("variant"))
+        if tensors is not None and (folder / "config.json").is_file():
+            config = read_json(folder)
+            _check_types(config, get_type_hints(cls.__init__), str(folder))
             network = build_on_meta(lambda: cls.from_config(config), len(tensors), config, str(folder))
             compare(network.state_dict(), tensors, str(folder))
-        return super().from_pretrained(source, **options)
+        try:
+            return super().from_pretrained(source, **options)
+        except Bind2GenError:
+            raise
+        except Exception as error:  # diffusers and safetensors raise many kinds
+            raise CheckpointError(f"{folder}: cannot be loaded as {cls.__name__} ({one_line(error)})") from error
 
 
-def _read_json(folder: Path) -> dict[str, Any]:
+def _check_types(config: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> None:
+    """Refuse values of other types than the arguments have that they become; NaN is no number."""
+    for name, value in config.items():
+        if name in hints and not is_a(value, hints[name]):
+            kind = hints[name] if get_args(hints[name]) else hints[name].__name__
+            raise CheckpointError(f"{where}: config.json: wanted {name} as {kind}, got {one_line(repr(value), 80)}")
+
+
+def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The config in a part's folder; CheckpointError where it is no object."""
     try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{folder}: config.json cannot be read ({one_line(error)})") from None
+        values = parse_json((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {name} cannot be read ({one_line(error)})") from None
     if not isinstance(values, dict):
-        raise CheckpointError(f"{folder}: config.json: wanted an object, got {type(values).__name__}")
+        raise CheckpointError(f"{folder}: {name}: wanted an object, got {type(values).__name__}")
     return values
 
 
 @contextmanager
-def _at_most(count: int) -> Iterator[None]:
+def at_most(count: int) -> Iterator[Spending]:
     """Within the block, this thread may give networks no more than ``count`` parameters."""
-    here, left = threading.get_ident(), count
+    here, left, spending = threading.get_ident(), count, Spending()
 
     def spend(*_: Any) -> None:
         nonlocal left
         if threading.get_ident() == here:
             left -= 1
             if left < 0:
-                raise _TooMany
+                spending.too_many = True
+                raise TooMany
 
     hook = register_module_parameter_registration_hook(spend)
     try:
-        yield
+        yield spending
     finally:
         hook.remove()
 
 
-def _numbers(values: Any, name: str = "") -> Iterator[tuple[str, float]]:
+def numbers(values: Any, name: str = "") -> Iterator[tuple[str, float]]:
     """All numbers of a config with their places, ``towers.audio.depth``."""
     if isinstance(values, int | float) and not isinstance(values, bool):
         yield name, values
     pairs = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
     for key, value in pairs:
-        yield from _numbers(value, f"{name}.{key}" if name else str(key))
+        yield from numbers(value, f"{name}.{key}" if name else str(key))

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
+from ..files.atomic import written_together
 from ..files.weights import Weights, open_weights
-from .agreement import listed
+from .agreement import listed, refuse_not_finite
 from .config import HUGE, ImageBindConfig, tower_names
 from .model import ImageBindModel
 from .released_names import MASK, RELEASED, reference_key, scale_key
@@ -101,8 +102,9 @@ def convert_checkpoint(
         raise CheckpointError(f"{target}: this folder holds the source, which is read while writing; name another one")
     model = load_official_checkpoint(src, modalities=modalities, dtype=dtype, config=config)
     processor = ImageBindProcessor.for_config(model.config)
-    model.save_pretrained(target)
-    processor.save_pretrained(target)
+    with written_together(target) as fresh:
+        model.save_pretrained(fresh)
+        processor.save_pretrained(fresh)
     return target
 
 
@@ -172,5 +174,6 @@ def _read(weights: Weights, key: str, shape: torch.Size, dtype: torch.dtype | No
         raise CheckpointError(f"{weights.where}: {key}: wanted shape {tuple(shape)}, got {tuple(tensor.shape)}")
     if not tensor.dtype.is_floating_point:
         raise CheckpointError(f"{weights.where}: {key}: wanted floating point values, got {tensor.dtype}")
+    refuse_not_finite(tensor, key, weights.where)
     # In bfloat16 the factor exp(x) of text would be off by up to 1.6 %.
     return tensor.to(torch.float32 if key.endswith("log_logit_scale") else dtype or tensor.dtype)

@@ -15,8 +15,9 @@ from ..files.bundled import PROCESSOR_PART
 from ..files.hub import INDEX, saved_file
 from ..files.weights import open_weights, weights_beside
 from ..modality import TOWERS
+from ..preprocess.sources import one_line
 from .checkpoint import load_official_checkpoint, refuse_other_weights
-from .config import HUGE, HUGE_TOWERS, ImageBindConfig
+from .config import HUGE, HUGE_TOWERS, ImageBindConfig, read_config
 from .model import ImageBindModel, marks
 from .processor import ImageBindProcessor
 from .released_names import reference_key
@@ -57,7 +58,10 @@ def load_config(source: str | os.PathLike[str]) -> ImageBindConfig:
         CheckpointError: a local file or folder holds neither a configuration of ours nor released weights.
     """
     if _is_ours(source):
-        return ImageBindConfig.from_pretrained(source)
+        try:
+            return read_config(source, None, {})
+        except OSError as error:
+            raise CheckpointError(f"{source}: config.json cannot be read ({one_line(error)})") from None
     if Path(source).exists():
         refuse_other_weights(open_weights(source))
     return HUGE()

@@ -16,6 +16,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..errors import ModalityError, ShapeError
+from ..files import forking  # noqa: F401
 from ..files.hub import HUB_OPTIONS
 from ..files.weights import weights_beside
 from ..modality import MODALITIES, clip_mask_key

@@ -263,7 +263,11 @@ class ImageBindProcessor(ProcessorMixin):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Called by ``from_pretrained``: find the vocabulary that the settings name, in the folder or on the hub."""
         options = {k: kwargs[k] for k in HUB_OPTIONS if kwargs.get(k) is not None}
-        values, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        try:
+            values, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:  # no JSON, or no table
+            where = pretrained_model_name_or_path
+            raise UnreadableError(f"{where}: its processor_config.json cannot be read ({one_line(error)})") from None
         if not values:  # transformers goes on with nothing, which would be imagebind_huge's settings for any model
             where = "/".join(str(part) for part in (pretrained_model_name_or_path, kwargs.get("subfolder")) if part)
             advice = "the processor is saved apart from the model"

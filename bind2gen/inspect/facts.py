@@ -17,6 +17,7 @@ from ..preprocess.films import opened_film
 from ..preprocess.image import ImageSettings
 from ..preprocess.imu import ImuRecording, ImuSettings
 from ..preprocess.mel import frame_samples
+from ..preprocess.pillow import open_picture, quiet_pillow
 from ..preprocess.settings import Settings
 from ..preprocess.sources import opened
 from ..preprocess.thermal import ThermalPicture, ThermalSettings
@@ -100,7 +101,7 @@ def _decibels(size: float) -> str:
 
 def _image(raw: Image.Image | torch.Tensor, settings: ImageSettings, source: Any) -> list[Fact]:
     found = [_size(*(raw.size if isinstance(raw, Image.Image) else (raw.shape[2], raw.shape[1])))]
-    with opened(source, "a picture") as file, Image.open(file) as picture:  # the header alone
+    with opened(source, "a picture") as file, quiet_pillow(), open_picture(file) as picture:  # the header alone
         stored = f"{picture.format}, mode {picture.mode}, {picture.width} x {picture.height}"
         found.append(Fact("stored as", stored, {"format": picture.format, "mode": picture.mode}))
     return found

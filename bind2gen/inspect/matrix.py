@@ -14,7 +14,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image
 
 from ..preprocess.image import upright
-from .pictures import DPI, finished
+from .pictures import DPI, finished, readable
 
 CELL, LEAST, MARGIN = 0.55, 4.0, 2.6  # inches: of a square, of all squares, and for the names
 WRITTEN = 24  # inputs up to which values are written into the squares
@@ -65,7 +65,7 @@ def _label(name: str, kind: str) -> str:
     """Of texts up to two lines, of files the end of the path."""
     if kind == "text":
         return "\n".join(textwrap.wrap(name, LETTERS, max_lines=LINES, placeholder="…")) or name
-    name = PurePath(name).name
+    name = readable(PurePath(name).name)
     return name if len(name) <= LETTERS else f"…{name[1 - LETTERS :]}"
 
 

@@ -55,10 +55,15 @@ def draw(
     return finished(DRAWERS[kind](clips.float().cpu(), times, raw, settings), title)
 
 
+def readable(name: str) -> str:
+    """A file's name as text: bytes of it that are no UTF-8, which fonts refuse, as escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def finished(figure: Figure, title: str) -> Image.Image:
     """A figure with its title as a picture."""
     stream = io.BytesIO()
-    lines = textwrap.fill(title, round(TITLE_WIDTH * figure.get_figwidth()))
+    lines = textwrap.fill(readable(title), round(TITLE_WIDTH * figure.get_figwidth()))
     figure.suptitle(lines, fontsize="medium", parse_math=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # of a file's name; a box stands in its place

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from ..cli.stopping import ended, told_by_signals
 from ..errors import Bind2GenError
 from ..train.recipe import load_stages
 from .texts import Texts
@@ -82,7 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         texts = Texts(options.data, options.teachers, options.words, options.phrases)
         run = getattr(import_module(f".{module}", __package__), name)
-        run(texts, options.out / options.stage, **given)
+        with told_by_signals():
+            run(texts, options.out / options.stage, **given)
+    except KeyboardInterrupt as stop:
+        words, code = ended(stop)
+        print(f"bind2gen.mini: {words}", file=sys.stderr)
+        return code
     except Bind2GenError as error:
         print(f"bind2gen.mini: {error}", file=sys.stderr)
         return 1

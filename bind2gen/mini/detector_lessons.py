@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.ops import box_iou, clip_boxes_to_image
 
+from ..files.atomic import written_whole
 from ..hosts.boxes.rescoring import crop_box
 from ..hosts.boxes.yolo.detector import lettered
 from ..hosts.boxes.yolo.network import Regions, YoloConfig, YoloModel
@@ -79,7 +80,8 @@ class Lessons:
         return Lessons(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def save(self, path: Path) -> None:
-        save_file({field.name: getattr(self, field.name).contiguous() for field in fields(self)}, path)
+        with written_whole(path) as temporary:
+            save_file({field.name: getattr(self, field.name).contiguous() for field in fields(self)}, temporary)
 
     @classmethod
     def load(cls, path: Path) -> Lessons:

@@ -20,6 +20,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..files.atomic import swap_in, written_whole
+from ..train.curves import forget
 from ..train.loop import LoopConfig
 from .draw_decoder import peak_signal_to_noise, to_pixels, to_unit_range
 from .draw_generator import draw
@@ -75,6 +76,7 @@ class Run:
         saved = shown = time.monotonic()
         on_gpu = self.drawing.device.type == "cuda"
         keep(self.folder, "before", self.figures, self.drawing.kept, WANTED)
+        forget(self.folder / LOG, self.number + 1)
         with open(self.folder / LOG, "a") as log, tqdm(total=100, unit="%", mininterval=5) as bar:
             while self.progress < 1:
                 started = time.monotonic()
@@ -102,6 +104,7 @@ class Run:
         drawing = self.drawing
         parts = {"unet": drawing.unet.kept, "vae": drawing.kept, "image_normalizer": drawing.conditions.normalizer}
         fresh = self.folder / f"{PARTS}.new"
+        shutil.rmtree(fresh, ignore_errors=True)
         for name, part in parts.items():
             copy.deepcopy(part).half().save_pretrained(fresh / name, max_shard_size=SHARD)
         drawing.schedule.save_pretrained(fresh / "scheduler")

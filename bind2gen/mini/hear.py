@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from ..files.atomic import written_whole
 from ..imagebind.config import ImageBindConfig
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
@@ -83,7 +84,8 @@ class Hearing:
         """The teacher's logits of all clips, (M, 521), and of those through a telephone."""
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(self.embed(self.teacher), path)
+            with written_whole(path) as temporary:
+                save_file(self.embed(self.teacher), temporary)
         return load_file(path)
 
     def embed(self, network: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:

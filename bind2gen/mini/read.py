@@ -112,7 +112,8 @@ class Reading:
         self.judged = {name: (part, self.space(e5(part))) for name, part in judged.items()}
         with written_whole(folder / WORDS_FILE) as path:
             path.write_bytes(gzip.compress(("\n".join(self.words) + "\n").encode(), mtime=0))
-        save_file({"mean": self.space.mean, "basis": self.space.basis}, folder / SPACE_FILE)
+        with written_whole(folder / SPACE_FILE) as path:
+            save_file({"mean": self.space.mean, "basis": self.space.basis}, path)
         self.tokenize = text.tokenizer(text_settings(folder))
         self.none = texts.made_up(200, seed=0)
 

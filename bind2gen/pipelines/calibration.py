@@ -13,6 +13,7 @@ import torch
 
 from ..errors import InputError, UnreadableError
 from ..files.atomic import written_whole
+from ..files.parsed import parse_json
 
 if TYPE_CHECKING:
     from ..hosts.boxes.detections import Detections, Detector
@@ -73,7 +74,7 @@ class Calibration:
             UnreadableError: the file is missing or damaged.
         """
         try:
-            return cls(**json.loads((Path(folder) / SETTINGS).read_text(encoding="utf-8")))
+            return cls(**parse_json((Path(folder) / SETTINGS).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
             raise UnreadableError(f"{folder}: wanted a saved calibration, cannot read it ({reason})") from None

@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from ..errors import Bind2GenError, CheckpointError
 from ..files.bundled import ADAPTER_PART, ENCODER_PART
 from ..files.hub import pipeline_index, saved_file
 from ..imagebind.model import ImageBindModel
@@ -44,13 +41,7 @@ def load_adapter(folder: Source, part: str = "") -> EmbeddingAdapter:
     Raises:
         CheckpointError: there is none, or it cannot be loaded.
     """
-    try:
-        return EmbeddingAdapter.from_pretrained(folder, subfolder=part or None)
-    except Bind2GenError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{folder}: its {part or 'adapter'} cannot be loaded: {reason}") from error
+    return EmbeddingAdapter.from_pretrained(folder, subfolder=part or None)
 
 
 def fitting_adapter(

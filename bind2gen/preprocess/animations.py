@@ -15,12 +15,14 @@ from PIL import Image
 
 from ..errors import EmptyInputError, InputError, TooLargeError, UnreadableError
 from .frames import Timeline
-from .image import on_white
+from .image import MAX_PIXELS, on_white
+from .pillow import open_picture, quiet_pillow
 from .sources import one_line
 
 ANIMATED = 2  # bit of a VP8X chunk's first byte
 INSTANT = 100  # ms that browsers give to frames that state none
 ROUNDING = 1e-6  # s
+MOST_DRAWN = 1 << 33  # pixels of all frames: each is drawn on those before it, whatever its bytes
 
 
 def is_animated_webp(file: IO[bytes]) -> bool:
@@ -67,9 +69,14 @@ def opened_animation(file: IO[bytes], name: str, wanted: str) -> Iterator[Animat
     durations = _durations(file)
     file.seek(0)
     try:
-        with Image.open(file) as picture:
+        with quiet_pillow(), open_picture(file) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise TooLargeError(f"{name}: {wanted} of frames so large is refused; the limit is {MAX_PIXELS} pixels")
             if not (count := min(len(durations), picture.n_frames)):
                 raise EmptyInputError(f"{name}: the video has no frames")
+            if count * picture.width * picture.height > MOST_DRAWN:
+                size = f"{count} frames of {picture.width} x {picture.height}"
+                raise TooLargeError(f"{name}: {wanted} of {size} is refused")
             yield AnimationReader(picture, [ms or INSTANT for ms in durations[:count]], name)
     except InputError:
         raise

@@ -11,10 +11,13 @@ from typing import IO
 import numpy as np
 
 from ..errors import Bind2GenError, ShapeError, TooLargeError, UnreadableError
+from ..files.arrays import UNPACKED, read_header
+from .muted import muted
 from .sources import one_line
 
 ARRAY_MAGICS = (b"\x93NUMPY", b"PK\x03\x04")
 EXR_MAGIC = b"\x76\x2f\x31\x01"
+EXR_MARK = "EXR_ERR"  # in what it writes on stderr
 
 
 # ---- numpy's own ----
@@ -53,13 +56,11 @@ def read_numpy(file: IO[bytes], name: str, wanted: str, *, limit: int) -> np.nda
 
 
 def _array(file: IO[bytes], name: str, wanted: str, limit: int) -> np.ndarray:
-    shape, fortran, dtype = _header(file)
+    shape, fortran, dtype = read_header(file)
     if dtype.kind not in "fui":
         raise ShapeError(f"{name}: wanted {wanted} of whole numbers or floats, got dtype {dtype}")
-    if any(length < 0 for length in shape):
-        raise ValueError(f"shape {shape}")
     count = math.prod(shape)
-    if count > limit * (4 if len(shape) == 3 else 1):  # colour and alpha
+    if count > limit * (4 if len(shape) == 3 else 1) or count * dtype.itemsize > UNPACKED:  # colour and alpha
         raise TooLargeError(f"{name}: {wanted} of shape {shape} is refused; the limit is {limit} pixels")
     data = file.read(count * dtype.itemsize)
     if len(data) != count * dtype.itemsize:
@@ -68,15 +69,9 @@ def _array(file: IO[bytes], name: str, wanted: str, limit: int) -> np.ndarray:
     return values.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="))
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
-
-
 def _shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
     with archive.open(key) as member:
-        return _header(member)[0] if key.endswith(".npy") else ()
+        return read_header(member)[0] if key.endswith(".npy") else ()
 
 
 def _rewound(file: IO[bytes]) -> IO[bytes]:
@@ -100,14 +95,16 @@ def read_exr(file: IO[bytes], name: str, wanted: str, *, limit: int) -> np.ndarr
     """
     import OpenEXR
 
-    doubts = io.StringIO()
+    doubts, heard = io.StringIO(), []
     try:
         # Not its InputFile, which crashes on broken data.
-        parts = OpenEXR.File(file, header_only=True).parts
-        first, last = (corner.tolist() for corner in parts[0].header["dataWindow"])
-        width, height = (end - start + 1 for start, end in zip(first, last, strict=True))
-        if width * height > limit:
-            raise TooLargeError(f"{name}: {wanted} of {width} x {height} is refused; the limit is {limit} pixels")
+        with muted(EXR_MARK) as heard:
+            parts = OpenEXR.File(file, header_only=True).parts
+        for part in parts:
+            first, last = (corner.tolist() for corner in part.header["dataWindow"])
+            width, height = (end - start + 1 for start, end in zip(first, last, strict=True))
+            if max(width, 1) * max(height, 1) > limit:
+                raise TooLargeError(f"{name}: {wanted} of {width} x {height} is refused; the limit is {limit} pixels")
         found = sorted(channel.name for part in parts for channel in part.header["channels"])
         if any("tiles" in part.header for part in parts):  # a small broken one takes minutes and gigabytes
             raise UnreadableError(f"{name}: wanted {wanted} in lines, EXR files of tiles are not read; save it as npy")
@@ -117,12 +114,12 @@ def read_exr(file: IO[bytes], name: str, wanted: str, *, limit: int) -> np.ndarr
                 f"{name}: wanted {wanted} with one channel, or R, G and B; found {one_line(', '.join(found))}; save it "
                 "as npy, float TIFF or EXR with one channel Y"
             )
-        with redirect_stdout(doubts):  # where it prints that data is broken
+        with redirect_stdout(doubts), muted(EXR_MARK) as heard:  # it prints on both that data is broken
             channels = OpenEXR.File(_rewound(file), num_threads=0).channels()
         [pixels] = (channel.pixels.astype(np.float32) for key, channel in channels.items() if key != "A")
     except Bind2GenError:
         raise
     except Exception as error:  # it raises many things on broken files
-        reason = one_line(doubts.getvalue() or error)
+        reason = one_line(doubts.getvalue() or (heard[0] if heard else error))
         raise UnreadableError(f"{name}: wanted {wanted}, cannot read it as EXR ({reason})") from None
     return pixels[..., :3] if pixels.ndim == 3 else pixels  # alpha is the fourth

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import Bind2GenWarning, UnreadableError
+from .pillow import open_picture
 
 END_OF_IMAGE = b"\xff\xd9"  # with which libjpeg fills up what is missing
 GREY = 128  # what it fills up with
@@ -29,7 +30,7 @@ def loaded(image: Image.Image, name: str, wanted: str) -> Image.Image:
         if image.format not in ("JPEG", "MPO") or "truncated" not in str(error):
             raise
     image.fp.seek(0)
-    filled = Image.open(io.BytesIO(image.fp.read() + END_OF_IMAGE))
+    filled = open_picture(io.BytesIO(image.fp.read() + END_OF_IMAGE))
     filled.load()
     rows = (np.asarray(filled).reshape(filled.height, -1) == GREY).all(1)
     missing = int(rows[::-1].argmin()) if not rows.all() else len(rows)

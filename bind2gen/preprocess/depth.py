@@ -114,8 +114,9 @@ def load(
             image, an array (H, W) or a tensor (H, W) or (1, H, W). 0 and NaN mean that nothing was measured, infinity
             that all is beyond reach. A :class:`DepthMap` passes.
         settings: what is not given below; arguments on the camera (sensor, fx, fov, baseline) replace all four.
-        encoding: ``"depth"``; ``"sun_rgbd"`` undoes that data set's rotation of bits; ``"relative_inverse"`` takes
-            drawn inverse depth (white is near) and assumes a range, see :mod:`~bind2gen.preprocess.depth_files`.
+        encoding: ``"depth"``; ``"sun_rgbd"`` undoes that data set's rotation of bits and sets what is beyond 8 m to
+            8 m, as its toolbox does; ``"relative_inverse"`` takes drawn inverse depth (white is near) and assumes a
+            range, see :mod:`~bind2gen.preprocess.depth_files`.
         unit: ``"mm"`` (default of integers), ``"cm"``, ``"m"`` (default of floats), or metres in one unit: 0.0002 for
             TUM's PNGs, 1/256 for KITTI's.
         sensor: preset of focal length and baseline (:data:`~bind2gen.preprocess.depth_sensors.SENSORS`); Kinect v1 is

@@ -11,6 +11,7 @@ from ..errors import Bind2GenWarning, InputError, ShapeError
 
 UNITS = {"mm": 0.001, "cm": 0.01, "m": 1.0}  # metres in one
 SUN_RGBD_BITS = 3  # SUN RGB-D's PNGs hold millimetres rotated left by so many bits
+SUN_RGBD_FARTHEST = 8000  # mm, to which its own toolbox (read3dPoints.m) sets what is farther; ImageBind's issue 134
 # Relative inverse depth, as monocular estimators are often drawn: white is near. Nothing in such a file says how near;
 # these limits only make it usable.
 RELATIVE_NEAR, RELATIVE_FAR = 0.5, 10.0  # metres
@@ -61,11 +62,11 @@ def to_metres(stored: np.ndarray, name: str, *, encoding: str, unit: str | float
     if encoding == "sun_rgbd":
         if stored.dtype != np.uint16:
             raise ShapeError(f"{name}: SUN RGB-D stores 16-bit whole numbers, got {stored.dtype}")
-        stored = rotate_sun_rgbd(stored)
+        stored = rotate_sun_rgbd(stored).clip(max=SUN_RGBD_FARTHEST)
     elif stored.dtype == np.uint16 and unit in (None, "mm"):
         _warn_if_rotated(stored, name)
     unit = ("m" if stored.dtype.kind == "f" else "mm") if unit is None else unit
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         metres = (stored.astype(np.float64) * (UNITS[unit] if isinstance(unit, str) else unit)).astype(np.float32)
     if (stored < 0).any():
         low = float(np.nanmin(metres))

@@ -14,6 +14,7 @@ from ..errors import InputError, ShapeError
 from . import image
 from .depth import DepthMap, DepthSettings, load
 from .depth_sensors import TYPICAL_WIDTH
+from .pillow import open_picture, quiet_pillow
 from .sources import is_file_source, opened
 
 # Model types of transformers whose depth is always metres. Depth Anything comes in both kinds, and its config says
@@ -97,12 +98,12 @@ def _check_metric(estimator: object, metric: bool | None) -> None:
 def _view_of(photo: Any) -> float | None:
     """Horizontal field of view in degrees from the focal length that cameras write into EXIF, or None."""
     if is_file_source(photo):
-        with opened(photo, image.WANTED) as file:
+        with opened(photo, image.WANTED) as file, quiet_pillow():
             try:
-                with Image.open(file) as picture:
+                with open_picture(file) as picture:
                     return _view_of(picture)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-                return None  # image.upright says better what is wrong
+            except Exception:  # noqa: BLE001  (Pillow raises nearly anything; image.upright says better what is wrong)
+                return None
     if not isinstance(photo, Image.Image):
         return None
     exif = photo.getexif()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import IO, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from .array_files import ARRAY_MAGICS, EXR_MAGIC, read_exr, read_numpy
 from .cut_off import loaded
 from .image import MAX_PIXELS
 from .number_tables import read_numbers
+from .pillow import open_picture, quiet_pillow
 from .sources import is_file_source, one_line, opened, source_name, undecoded
 
 SIXTEEN_BIT = 65_535
@@ -86,10 +86,9 @@ def _from_file(file: IO[bytes], name: str, wanted: str) -> np.ndarray:
         return read_numpy(file, name, wanted, limit=MAX_PIXELS)
     if head.startswith(EXR_MAGIC):
         return read_exr(file, name, wanted, limit=MAX_PIXELS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
+    with quiet_pillow():
         try:
-            with Image.open(file) as image:
+            with open_picture(file) as image:
                 return _from_pillow(image, name, wanted)
         except InputError:
             raise

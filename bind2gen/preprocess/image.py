@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from ..errors import EmptyInputError, InputError, NonFiniteError, ShapeError, TooLargeError, UnreadableError
 from .cut_off import loaded
+from .pillow import open_picture, quiet_pillow
 from .settings import Settings
 from .sources import is_file_source, one_line, opened, source_name, undecoded
 
@@ -134,10 +134,9 @@ def _short_side(width: int, height: int, size: int) -> tuple[int, int]:
 
 def _from_file(source: Any, settings: ImageSettings) -> Image.Image:
     name = source_name(source)
-    with opened(source, WANTED) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
+    with opened(source, WANTED) as file, quiet_pillow():
         try:
-            with Image.open(file) as image:
+            with open_picture(file) as image:
                 return _decoded(image, name, settings)
         except InputError:
             raise

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from ..errors import Bind2GenWarning, DependencyError, TooLargeError, UnreadableError
+from .pillow import open_picture, quiet_pillow
 from .sources import is_file_source, one_line, opened, source_name
 
 FLIR, DJI = "FLIR JPEG", "DJI R-JPEG"
@@ -79,8 +80,7 @@ def _opened(source: Any, name: str, wanted: str) -> Image.Image | None:
     """A picture with its segments, not decoded; None where Pillow opens none, which is said where it is read."""
     if not is_file_source(source):
         return None
-    with opened(source, wanted) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with opened(source, wanted) as file, quiet_pillow():
         if file.read(4) in FLIR_FILES:
             raise UnreadableError(
                 f"{name}: wanted {wanted}, FLIR's own format (fff, seq, csq) is not read; export it with FLIR's "
@@ -88,7 +88,7 @@ def _opened(source: Any, name: str, wanted: str) -> Image.Image | None:
             )
         file.seek(0)
         try:
-            picture = Image.open(file)
+            picture = open_picture(file)
             picture.getexif()
         except Exception:
             return None

@@ -35,7 +35,7 @@ class Settings:
         if unknown := sorted(set(values) - set(known)):
             raise InputError(f"{cls.__name__}: unknown settings {unknown}; known are {', '.join(known)}")
         hints = get_type_hints(cls)
-        if wrong := [name for name, value in values.items() if not _is_a(value, hints[name])]:
+        if wrong := [name for name, value in values.items() if not is_a(value, hints[name])]:
             name = wrong[0]
             kind = hints[name] if get_args(hints[name]) else hints[name].__name__
             raise InputError(f"{cls.__name__}: wanted {name} as {kind}, got {values[name]!r}")
@@ -58,15 +58,19 @@ class Settings:
             raise InputError(f"{type(self).__name__}: wanted {name} to be one of {', '.join(choices)}, got {value!r}")
 
 
-def _is_a(value: Any, hint: Any) -> bool:
+def is_a(value: Any, hint: Any) -> bool:
     """Whether parsed JSON is of an annotated type; a float is a number that is not NaN or infinite."""
     if get_origin(hint) in (Union, UnionType):
-        return any(_is_a(value, option) for option in get_args(hint))
+        return any(is_a(value, option) for option in get_args(hint))
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
         if not isinstance(value, list | tuple) or not (kinds[-1] is Ellipsis or len(value) == len(kinds)):
             return False
-        return all(_is_a(part, kinds[0]) for part in value)  # all of one kind here
+        return all(is_a(part, kinds[0]) for part in value)  # all of one kind here
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(is_a(part, get_args(hint)[0]) for part in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(is_a(part, get_args(hint)[1]) for part in value.values())
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     if hint in (int, bool, str, NoneType):

@@ -1,4 +1,4 @@
-"""Sound files, read whole or block by block in constant memory: libsndfile first, FFmpeg for MP3 and all the rest."""
+"""Sound files, read whole or block by block in constant memory: libsndfile what it reads well, FFmpeg all the rest."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
     from av.container import InputContainer
 
-BLOCK = 1 << 20  # samples read at a time of a whole file, so that a lying header cannot claim memory
-STREAM_BLOCK = 1 << 16  # samples read at a time where blocks are wanted
+BLOCK = 1 << 20  # samples times channels read at a time of a whole file, so that a lying header cannot claim memory
+STREAM_BLOCK = 1 << 16  # samples times channels read at a time where blocks are wanted
 MAX_VALUES = 1 << 29  # samples times channels: 2 GB as float32
 FEW_LOST, MOST_LOST = 2, 0.1  # damaged frames of an MP3 that are passed over: so many, or this share of the others
+# First bytes of WAV, W64, AIFF, FLAC, Ogg, CAF and AU. libsndfile knows more, but of some kinds (MPEG audio, sample
+# dumps) it writes on stderr what it thinks of a damaged file.
+BY_LIBSNDFILE = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b"caff", b".snd")
 FULL_SCALE_16 = 32_768.0  # of 16-bit samples
 WANTED = "a sound file"
 
@@ -86,7 +89,14 @@ def _joined(blocks: Iterator[SoundBlock], name: str, max_seconds: float) -> Soun
         parts.append(block)
     if not parts:
         raise EmptyInputError(f"{name}: the sound has no samples")
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), rate
+    if len(parts) == 1:
+        return parts[0], rate
+    whole, place = torch.empty(len(parts[0]), count), 0
+    for number, part in enumerate(parts):  # not torch.cat: each part goes as it is copied, so the sound is there once
+        whole[:, place : place + part.shape[1]] = part
+        place += part.shape[1]
+        parts[number] = None
+    return whole, rate
 
 
 def _libsndfile_errors() -> tuple[type[Exception], ...]:
@@ -98,14 +108,16 @@ def _libsndfile_errors() -> tuple[type[Exception], ...]:
 def _by_libsndfile(source: Any, file: IO[bytes], name: str, size: int) -> Iterator[SoundBlock]:
     import soundfile
 
-    if _is_mpeg(file, name):
-        raise ValueError("libsndfile's decoder of MPEG audio writes on stderr what it thinks of a damaged file")
+    start = file.read(4)
+    file.seek(0)
+    if start not in BY_LIBSNDFILE:
+        raise ValueError("for FFmpeg")
     # By its path libsndfile reads a file itself; through a Python file object each of its reads waits for the
     # interpreter, which takes twice as long and stops other threads.
     with soundfile.SoundFile(source if isinstance(source, str | os.PathLike) else file) as sound:
         rate = float(sound.samplerate)
         # libsndfile turns samples into floats one by one; of 16 bits numpy makes the same ones many at a time.
-        whole = sound.subtype == "PCM_16"
+        whole, size = sound.subtype == "PCM_16", max(1, size // sound.channels)
         while len(block := sound.read(size, dtype="int16" if whole else "float32", always_2d=True)):  # (n, channels)
             if whole:
                 floats = block.astype(np.float32)
@@ -165,11 +177,3 @@ def _frames(container: InputContainer, stream: AudioStream, name: str) -> Iterat
                 raise UnreadableError(f"{name}: channels or rate change within the sound; convert it to wav")
     if lost > max(FEW_LOST, MOST_LOST * kept):
         raise UnreadableError(f"{name}: wanted {WANTED}, {lost} of its {lost + kept} frames are damaged")
-
-
-def _is_mpeg(file: IO[bytes], name: str) -> bool:
-    """Whether it is MP3 or its kin, by its first bytes (a tag or a frame's first bits) or its suffix."""
-    start = file.read(3)
-    file.seek(0)
-    frame = len(start) > 1 and start[0] == 0xFF and start[1] >= 0xE0
-    return frame or start == b"ID3" or name.lower().endswith((".mp1", ".mp2", ".mp3"))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import EmptyInputError, InputError, ShapeError, UnreadableError
+from ..errors import EmptyInputError, InputError, ShapeError, UnreadableError, printable
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
@@ -68,8 +68,7 @@ def source_name(source: Any) -> str:
 
 def one_line(message: object, limit: int = 300) -> str:
     """A message of a foreign library on one line, without control characters: the command line prints errors so."""
-    text = " ".join(str(message).split())
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = printable(" ".join(str(message).split())).encode(errors="replace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

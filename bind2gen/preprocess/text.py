@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import Bind2GenWarning, EmptyInputError, InputError, ShapeError, UnreadableError
+from ..errors import Bind2GenWarning, EmptyInputError, InputError, ShapeError, TooLargeError, UnreadableError
 from .settings import Settings
 from .sources import one_line
 from .words import WordTokenizer, split_words
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CONTEXT_LENGTH = 77  # tokens
 MIN_CONTEXT_LENGTH = 2  # start and end
 UNITS = ("pairs", "words")
+LARGEST_TABLE = 1 << 25  # characters; CLIP's has 3 million
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,10 @@ def _lines(path: str, what: str) -> list[str]:
     """Lines of a gzip table, without the empty one after the last line's end."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            return file.read().removesuffix("\n").split("\n")
+            text = file.read(LARGEST_TABLE + 1)
+            if len(text) > LARGEST_TABLE:
+                raise TooLargeError(f"{path}: a table of {what} that unpacks to more than {LARGEST_TABLE:,} letters")
+            return text.removesuffix("\n").split("\n")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise UnreadableError(f"{path}: wanted a gzip table of {what} ({one_line(error)})") from None
 

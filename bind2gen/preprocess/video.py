@@ -28,6 +28,7 @@ CLIP_DURATION = 2.0  # s
 NUM_CLIPS = 5
 NUM_FRAMES = 2  # of each clip, the first and the last
 NUM_CROPS = 3
+NARROWEST = 64  # times the short side that the long one may be
 MISSING_END = 1.0  # s; a stream that ends this much before its header says is reported
 
 
@@ -220,6 +221,8 @@ def _check_size(height: int, width: int, name: str, settings: VideoSettings) -> 
     if height * width > settings.max_pixels:
         limit = settings.max_pixels
         raise TooLargeError(f"{name}: frames of {width} x {height} are refused, the limit is {limit} pixels")
+    if max(height, width) > NARROWEST * min(height, width):  # before any is decoded: a strip grows in resizing
+        raise TooLargeError(f"{name}: frames of {width} x {height} are too narrow for a video; crop it")
 
 
 def _warn_if_short(line: Timeline, name: str, settings: VideoSettings) -> None:

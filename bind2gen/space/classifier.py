@@ -13,6 +13,8 @@ from ..modality import modality as find_modality
 from .arithmetic import Embeds, as_tensor, normalize
 from .zero_shot import Answers
 
+LARGEST_SCALE = 1e9  # far beyond what any temperature gives
+
 
 class EmbeddingClassifier(AgreementMixin, ModelMixin, ConfigMixin):
     """``softmax(scale * (embedding @ weight.T + bias))``; see :func:`bind2gen.train.few_shot.fit_classifier`.
@@ -42,6 +44,8 @@ class EmbeddingClassifier(AgreementMixin, ModelMixin, ConfigMixin):
         find_modality(modality)
         if not labels or len(set(labels)) < len(labels):
             raise InputError(f"classifier: wanted labels, all different, got {labels}")
+        if not 0 < scale < LARGEST_SCALE:
+            raise InputError(f"classifier: wanted scale above zero and below {LARGEST_SCALE:g}, got {scale:.3g}")
         self.register_buffer("weight", torch.zeros(len(labels), embed_dim))
         self.register_buffer("bias", torch.zeros(len(labels)))
 

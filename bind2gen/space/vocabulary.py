@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import Bind2GenError, EmptyInputError, InputError, NonFiniteError, ShapeError, UnreadableError
+from ..files.arrays import read_arrays
 from ..files.atomic import written_whole
 from .arithmetic import normalize
 
@@ -254,8 +255,8 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray]:
 
 def _loaded(path: Path, wanted: str) -> np.ndarray | dict[str, np.ndarray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+        with open(path, "rb") as file:
+            return read_arrays(file, str(path))
     except FileNotFoundError:
         raise UnreadableError(f"{path}: wanted {wanted}, there is no such file") from None
     except Bind2GenError:

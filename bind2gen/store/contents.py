@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
-
 from ..errors import EmptyInputError, UnreadableError
 from ..files.endings import FILMS, PICTURES, SOUNDS
 from ..preprocess.containers import opened_container
+from ..preprocess.pillow import open_picture, quiet_pillow
 from ..preprocess.sources import opened
 
 LOOKED_AT = 4096  # bytes
@@ -65,11 +64,11 @@ def recognise(path: str) -> Content:
 
 def _still(path: str) -> Content | None:
     try:
-        with Image.open(path) as picture:
+        with quiet_pillow(), open_picture(path) as picture:
             if getattr(picture, "is_animated", False):
                 return Content("film")
             return Content("measured" if picture.mode in DEEP else "picture")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # noqa: BLE001  (Pillow raises nearly anything on broken files)
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -13,6 +14,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import Bind2GenError, InputError, StoreError
+from ..files.parsed import parse_json
 
 FORMAT = 1  # of the rows; a store of another one is refused
 FILM = "film"  # the modality of a sum of pictures and sound track
@@ -52,7 +54,7 @@ class Facts:
             StoreError: of another version, or damaged.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             version = values["format"], values.get("bind2gen", "unknown")
             known = {name: values[name] for name in (one.name for one in fields(cls)) if name in values}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -62,7 +64,15 @@ class Facts:
                 f"{where}: wanted a store of format {FORMAT}, this one is of format {version[0]!r} (bind2gen "
                 f"{version[1]}); use that version, or index again into another place"
             )
+        tables = all(isinstance(known.get(name, {}), dict) for name in ("fingerprint", "settings", "source"))
+        prints = known.get("fingerprint", {}).values() if tables else ()
+        if not tables or type(known.get("width")) is not int or known["width"] < 1 or not all(map(_is_print, prints)):
+            raise StoreError(f"{where}: no store of bind2gen, or damaged: what it says of its rows makes no sense")
         return cls(**known)
+
+
+def _is_print(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, int | float) for value in values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +203,26 @@ def engine_errors(address: str, doing: str, where: str | None = None) -> Iterato
     except (Bind2GenError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  (clients raise errors of many kinds, of Rust and of gRPC)
-        reason = " ".join(str(error).split())[:300]
+        reason = _reason(error)
         if where:
             raise InputError(f"where {where!r}: the store cannot answer that ({reason})") from error
         if "No space left" in reason:
             reason = "the disk is full; what was committed before is whole: make room and run again"
         raise StoreError(f"{address}: {doing} failed ({type(error).__name__}: {reason})") from error
+
+
+CAUSES = {  # in what Rust's libraries say of a failure: the innermost that tells something -> as it is told
+    r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>": r"\1: \2",
+    "BadScheme": "AWS_ALLOW_HTTP=true lets it go without encryption",
+    "Failed to get AWS credentials": "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    r'(?:message|error): "([^"]*)"': r"\1",
+}
+
+
+def _reason(error: Exception) -> str:
+    """In a line what a client's error comes down to."""
+    text = " ".join(str(error).split())
+    for pattern, told in CAUSES.items():
+        if found := re.search(pattern, text):
+            return found.expand(told)
+    return text[:300]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from ..errors import InputError
@@ -18,7 +19,7 @@ COMMIT_SECONDS = 5.0  # of work that a kill may lose
 COMMIT_ROWS = 10_000  # 40 MB of 1024-wide embeddings in memory
 INDEXED_FROM = 100_000  # rows from which a graph pays
 
-Embed = Callable[[Iterator[list[Found]]], Iterable[Embedded]]
+Embed = Callable[[Iterator[list[Found]]], Generator[Embedded]]
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Report:
 
 def locally(embed: Callable[[Sequence[Found]], Embedded]) -> Embed:
     """In this process, one chunk after another."""
-    return lambda chunks: map(embed, chunks)
+    return lambda chunks: (embed(chunk) for chunk in chunks)
 
 
 def index_folders(
@@ -59,7 +60,7 @@ def index_folders(
     """Bring a store up to date with the files in some folders.
 
     Args:
-        embed: chunks of files to their rows, see :func:`locally`.
+        embed: chunks of files to their rows, see :func:`locally` and :func:`~bind2gen.store.cluster.on_ray`.
         prune: take out rows of files that are gone; not of those in folders that could not be read.
         started: called with how many files are to be read. advanced: called after each chunk.
 
@@ -103,14 +104,15 @@ def _embed_all(
     waiting: list[Item] = []
     committed = time.monotonic()
     try:
-        for part in embed(chunks):
-            waiting += part.items
-            report.skipped += part.skipped
-            report.embedded += len({item.path for item in part.items})
-            if len(waiting) >= COMMIT_ROWS or time.monotonic() - committed > COMMIT_SECONDS:
-                report.rows, waiting = report.rows + _committed(store, waiting), []
-                committed = time.monotonic()
-            advanced(part)
+        with closing(embed(chunks)) as parts:
+            for part in parts:
+                waiting += part.items
+                report.skipped += part.skipped
+                report.embedded += len({item.path for item in part.items})
+                if len(waiting) >= COMMIT_ROWS or time.monotonic() - committed > COMMIT_SECONDS:
+                    report.rows, waiting = report.rows + _committed(store, waiting), []
+                    committed = time.monotonic()
+                advanced(part)
     except KeyboardInterrupt:
         _committed(store, waiting)
         raise

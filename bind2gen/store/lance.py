@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Collection, Sequence
+from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import DependencyError, StoreError
+from ..preprocess.muted import muted
 from .contract import Facts, Item, Selection, engine_errors, listed, no_store
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 TABLE = "bind2gen"
 FACTS = b"bind2gen"  # key in the schema's metadata
 REGISTERED = "bind2gen"  # registry.NAME, which imports LanceDB
+ANSWER = 30  # s that an object store has to say which tables it holds
 KEPT_FOR = timedelta(hours=1)  # old versions, for those who still read them
 PLAIN = ("path", "modality", "start", "end", "size", "mtime_ns")  # columns of an item as they are
 GRAPH_EFFORT = 200  # candidates that a search of the graph keeps
@@ -48,7 +52,7 @@ class LanceEngine:
         self.address = address
         if (facts is None) != self.is_there(address):
             raise StoreError(f"{address}: {no_store(address) if facts is None else 'there is a store already'}")
-        with engine_errors(address, "opening"):
+        with engine_errors(address, "opening"), muted():  # Rust prints of a damaged table where it fell over
             database = _connected(address)
             self._table = (
                 database.open_table(TABLE) if facts is None else database.create_table(TABLE, schema=_schema(facts))
@@ -64,7 +68,7 @@ class LanceEngine:
                 raise StoreError(f"{address}: wanted a folder for the store, this is a file")
             return False
         with engine_errors(address, "opening"):
-            return TABLE in _connected(address).list_tables().tables
+            return TABLE in _tables(address)
 
     def count(self, chosen: Selection) -> int:
         with engine_errors(self.address, "searching", chosen.where):
@@ -125,7 +129,8 @@ class LanceEngine:
     def tidy(self) -> None:
         with engine_errors(self.address, "tidying up"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._table.optimize(cleanup_older_than=KEPT_FOR)
+            # Under the store's lock nobody else is in the middle of a commit: what a killed writer left may go as well.
+            self._table.optimize(cleanup_older_than=KEPT_FOR, delete_unverified="://" not in self.address)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -135,6 +140,25 @@ class LanceEngine:
         if expression := _where(chosen):
             scan = scan.where(expression)
         return scan.to_arrow()
+
+
+def _tables(address: str) -> list[str]:
+    """Asked for from a thread of its own, which may be left behind: no setting of Lance's bounds the time it takes."""
+    answer: Future[list[str]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(_connected(address).list_tables().tables)
+        except BaseException as error:  # noqa: BLE001  (it is raised where the answer is waited for)
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(ANSWER)
+    except TimeoutError:
+        if answer.done():
+            raise  # Lance's own
+        raise StoreError(f"{address}: no answer within {ANSWER} s; mind the address, and AWS_ENDPOINT_URL") from None
 
 
 def _connected(address: str) -> DBConnection:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError, UnreadableError
 from ..files.atomic import written_whole
+from ..files.parsed import parse_json
 
 FILE = "relevance.json"  # beside an encoder's weights
 LIKELY = 0.5  # less is "nothing relevant"
@@ -57,7 +58,7 @@ class Relevance:
         place = Path(encoder)
         file = (place.parent if place.is_file() else place) / FILE
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = parse_json(file.read_text(encoding="utf-8"))
             return cls({name: tuple(curve) for name, curve in values["curves"].items()})
         except FileNotFoundError:
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..files.bundled import DETECTOR_PART
+from ..files.parsed import parse_json
 from ..pipelines.class_prompts import ClassPrompts
 from ..pipelines.detection import SCORES_FILE, ImageBindDetectionPipeline
 from ..preprocess.image import upright
@@ -36,8 +36,8 @@ WARM_SIDE, WARM_RATE = 64, 16_000  # pixels, Hz of what warms the networks
 def known_weakness(folder: Path) -> str:
     """What a model's own detector was measured to do on whole photos, for visitors; "" where it was not measured."""
     try:
-        found = json.loads((folder / DETECTOR_PART / SCORES_FILE).read_text(encoding="utf-8"))["whole_photos"]["text"]
-    except (OSError, ValueError, KeyError):
+        found = parse_json((folder / DETECTOR_PART / SCORES_FILE).read_text(encoding="utf-8"))["whole_photos"]["text"]
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
     wrong, right = found["photos_with_a_wrong_box"], found["found"]
     return (

@@ -6,14 +6,11 @@ import io
 import os
 import re
 import secrets
-import shutil
 import stat
-import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +20,10 @@ from ..errors import TooLargeError
 from ..files.pictures import png_text
 from .limits import MEGABYTE
 
-try:
-    import fcntl
-except ImportError:  # Windows: folders of killed servers stay until somebody deletes them
-    fcntl = None
-
-PREFIX = "bind2gen-demo-"
+PREFIX = "bind2gen-demo-"  # of the server's own folder
 AGE, CHECK = 3600, 600  # s: from what age on files are deleted, and how often that is looked at
 SMALLEST = 16 << 10  # bytes that any file counts for: folders and their entries are finite too
 LONGEST = 60  # characters of a name
-STARTING = 10  # s that a server has to lock its new folder
 
 
 class VisitorFiles:
@@ -146,46 +137,3 @@ def file_name(*words: str, suffix: str = ".png") -> str:
     """A name that every system takes, of letters, digits and hyphens, from words of a model or a visitor."""
     text = re.sub(r"[\W_]+", "-", " ".join(words).lower()).strip("-")[:LONGEST].rstrip("-")
     return (text or "bind2gen") + suffix
-
-
-@contextmanager
-def own_folder() -> Iterator[Path]:
-    """A new folder for the time of the block; those of servers that were killed are deleted first."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
-        lock = _lock(name)
-        try:
-            _delete_left_folders(Path(name))
-            yield Path(name).resolve()
-        finally:
-            if lock is not None:
-                os.close(lock)
-
-
-def _lock(folder: str | Path) -> int | None:
-    """Hold a folder as long as this process lives; None if another one does, or where there are no locks."""
-    if fcntl is None:
-        return None
-    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
-
-
-def _delete_left_folders(ours: Path) -> None:
-    if fcntl is None:
-        return
-    for folder in ours.parent.glob(f"{PREFIX}*"):
-        try:
-            about = folder.lstat()
-            mine = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
-            if folder == ours or not mine or about.st_ctime > time.time() - STARTING:
-                continue
-            lock = _lock(folder)
-        except OSError:  # gone meanwhile
-            continue
-        if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)  # follows no links
-            os.close(lock)

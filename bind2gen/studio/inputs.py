@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from PIL import Image
-
 from ..errors import Bind2GenWarning, InputError
 from ..imagebind.fronts import FRONTS
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..preprocess import depth
 from ..preprocess.depth_sensors import SENSORS
+from ..preprocess.pillow import open_picture, quiet_pillow
 from .limits import Limits
 
 DRAWN_DEPTH = "drawn"  # an 8-bit drawing of inverse depth, white is near, instead of a camera's map
@@ -64,7 +63,7 @@ def _camera(sensor: str | None, file: io.BytesIO) -> dict[str, str]:
 
 def _eight_bits(file: io.BytesIO) -> bool:
     try:
-        with Image.open(file) as picture:
+        with quiet_pillow(), open_picture(file) as picture:
             return picture.mode in ("L", "LA", "P", "RGB", "RGBA")
     except Exception:  # noqa: BLE001  (not a picture that Pillow knows; its reader will say what it is)
         return False

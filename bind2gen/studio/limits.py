@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import math
 import re
+import reprlib
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -116,6 +116,8 @@ class Limits:
 
     def text(self, value: str) -> str:
         """A text, without blanks around it."""
+        if not isinstance(value, str):
+            raise InputError(f"text: wanted a text, got {reprlib.repr(value)}")
         value = value.strip()
         if len(value) > self.characters:
             raise TooLargeError(f"text: wanted at most {self.characters} characters, got {len(value)}")
@@ -162,7 +164,7 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     """
     number = finite(name, value, low, high, "a whole number")
     if number != int(number):
-        raise InputError(f"{name}: wanted a whole number from {low} to {high}, got {value!r}")
+        raise InputError(f"{name}: wanted a whole number from {low} to {high}, got {reprlib.repr(value)}")
     return int(number)
 
 
@@ -173,9 +175,10 @@ def finite(name: str, value: Any, low: float, high: float, kind: str = "a number
         InputError: anything else.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
+    if not number or not low <= value <= high:  # nor is what is no number at all
         ends = " to ".join(f"{int(end) if end == int(end) else end}" for end in (low, high))
-        raise InputError(f"{name}: wanted {kind} from {ends}, got {'nothing' if value is None else repr(value)}")
+        got = "nothing" if value is None else reprlib.repr(value)
+        raise InputError(f"{name}: wanted {kind} from {ends}, got {got}")
     return value
 
 

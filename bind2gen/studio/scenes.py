@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UnreadableError
+from ..files.parsed import parse_json
 
 INDEX = "scenes.json"
 
@@ -39,7 +39,7 @@ def read_scenes(folder: str | os.PathLike[str]) -> list[Scene]:
     if not path.is_file():
         return []
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = parse_json(path.read_text(encoding="utf-8"))
         return [Scene(**(row | {"sounds": tuple(row["sounds"])})) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UnreadableError(f"{path}: wanted an index of example pictures, cannot read it ({error})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -86,12 +87,11 @@ class SearchStudio:
         Raises:
             Bind2GenError: an input cannot be used.
         """
-        if modality is not None and modality not in self.counts:
-            raise InputError(
-                f"wanted to find {', '.join(self.counts) or 'nothing, the store is empty'}, got {modality}"
-            )
+        if modality is not None and modality not in tuple(self.counts):  # which may be asked for anything
+            kinds = ", ".join(self.counts) or "nothing, the store is empty"
+            raise InputError(f"wanted to find {kinds}, got {reprlib.repr(modality)}")
         count = whole("count", count, 1, MOST)
-        if not any(value and value.strip() for one in inputs for value in one.values()):
+        if not any(str(value).strip() for one in inputs for value in one.values() if value):
             raise InputError("nothing to search by: record or upload a sound, write some words, or upload a picture")
 
         def work(report: Report, stop: Event) -> Finds | None:

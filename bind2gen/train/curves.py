@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from ..errors import InputError
+from ..files.atomic import written_whole
 
+LOG = "metrics.jsonl"
 WINDOW = 1 / 12  # of a curve's points, over which the drawn mean is taken; raw values stay visible behind it
 
 
@@ -20,9 +23,9 @@ def read_metrics(run: str | Path) -> pd.DataFrame:
     Raises:
         InputError: no ``metrics.jsonl`` there, or a line in it is not JSON.
     """
-    path = Path(run) / "metrics.jsonl"
+    path = Path(run) / LOG
     if not path.is_file():
-        raise InputError(f"{run}: wanted the folder of a training run, found no metrics.jsonl in it")
+        raise InputError(f"{run}: wanted the folder of a training run, found no {LOG} in it")
     rows, lines = [], path.read_text().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
@@ -35,6 +38,22 @@ def read_metrics(run: str | Path) -> pd.DataFrame:
     if not metrics.shape[1]:
         raise InputError(f"{run}: nothing was logged yet")
     return metrics
+
+
+def forget(log: Path, first: int) -> None:
+    """Take out of a killed run's log what it told of steps from ``first`` on, which are taken again, and half lines."""
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and _step_in(line) < first]
+    if len(kept) < len(lines):
+        with written_whole(log) as temporary:
+            temporary.write_text("".join(kept))
+
+
+def _step_in(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # half a line, and what older versions wrote behind it
+        return math.inf
 
 
 def plot_curves(run: str | Path) -> Path:
@@ -63,5 +82,6 @@ def plot_curves(run: str | Path) -> Path:
     for axis in list(axes):
         axis.set_visible(False)
     path = Path(run) / "curves.png"
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
     return path

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,8 +25,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from ..errors import InputError, NonFiniteError
-from ..files.atomic import swap_in
-from .curves import plot_curves
+from ..files.atomic import swap_in, written_whole
+from .curves import LOG, forget, plot_curves
 from .processes import averaged, interruptible, share_weights
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ def train(
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, when the step that it fell in has been saved; a second one ends at once.
+            SIGTERM is minded likewise, and then comes again, to whoever minds it.
         NonFiniteError: the loss or its gradient is NaN or infinite, in every process at once. Neither the weights nor
             the checkpoints have taken it in.
     """
@@ -124,9 +126,11 @@ def train(
         logger.info("resumed %s at step %d", folder, first)
     main = accelerator.is_main_process
     if main:
-        (folder / "loop.json").write_text(json.dumps(asdict(config), indent=1))
+        with written_whole(folder / "loop.json") as temporary:
+            temporary.write_text(json.dumps(asdict(config), indent=1))
+        forget(folder / LOG, first)
     started, seen = time.monotonic(), 0
-    with open(folder / "metrics.jsonl" if main else os.devnull, "a") as log, interruptible(accelerator):
+    with open(folder / LOG if main else os.devnull, "a") as log, interruptible(accelerator):
         steps = range(first, config.steps)
         quiet = None if main else True  # None: where stderr is no terminal
         for step in tqdm(steps, initial=first, total=config.steps, desc=folder.name, mininterval=5, disable=quiet):
@@ -241,6 +245,9 @@ def _checkpoint_blocks(model: torch.nn.Module) -> None:
 def _save(accelerator: Accelerator, folder: Path, step: int) -> None:
     """Write a checkpoint beside the old one, then swap by renaming: a kill at any moment leaves one whole."""
     fresh = folder / "checkpoint.new"
+    if accelerator.is_main_process:
+        shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed while it wrote
+    accelerator.wait_for_everyone()
     accelerator.save_state(str(fresh))
     accelerator.wait_for_everyone()  # each process writes its own random state
     if accelerator.is_main_process:

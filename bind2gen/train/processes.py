@@ -40,18 +40,35 @@ def averaged(loss: torch.Tensor, model: torch.nn.Module, accelerator: Accelerato
 
 @contextmanager
 def interruptible(accelerator: Accelerator) -> Iterator[None]:
-    """Within the block: the first Ctrl-C sets the trigger that the loop looks at, the next one is as ever."""
-    # Signals come to the main thread only; what a shell started in the background ignores them.
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield
-        return
+    """Within the block: the first Ctrl-C or SIGTERM sets the trigger that the loop looks at, the next one is as ever.
 
-    def ask(*_: object) -> None:
-        signal.signal(signal.SIGINT, before)
+    Where the block ends by an exception after that, it ends as by the signal: a worker that was told to end as well,
+    and had no batch any more, is no fault.
+    """
+    # Signals come to the main thread only; what a shell started in the background ignores Ctrl-C.
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if here}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    came: list[int] = []
+
+    def as_ever() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(number: int, _: object) -> None:
+        came.append(number)
+        as_ever()
         accelerator.set_trigger()
 
-    before = signal.signal(signal.SIGINT, ask)
+    for number in before:
+        signal.signal(number, ask)
     try:
         yield
+    except (Exception, KeyboardInterrupt) as error:
+        as_ever()
+        if came:
+            signal.raise_signal(came[0])
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        as_ever()

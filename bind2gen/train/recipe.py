@@ -228,7 +228,7 @@ def read_table(path: Path) -> dict[str, Any]:
     """A recipe file as plain values."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise InputError(f"{path}: wanted a recipe (TOML), cannot read it: {one_line(error)}") from None
 
 

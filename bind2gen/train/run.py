@@ -13,8 +13,9 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 from ..errors import EmptyInputError, InputError
-from ..files.atomic import written_whole
+from ..files.atomic import written_together, written_whole
 from ..files.bundled import ADAPTER_PART
+from ..files.parsed import parse_json
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..space.adapter import EmbeddingAdapter
@@ -76,10 +77,11 @@ def train_recipe(
         evaluate=judge, evaluate_every=recipe.schedule.judge_every, micro_batch=recipe.schedule.micro_batch,
     )  # fmt: skip
     if state.is_main_process:
-        trained.save_pretrained(out)
-        processor.save_pretrained(out)
-        if recipe.anchor == "image":
-            _measured_adapter(trained, recipe, data, processor).save_pretrained(out / ADAPTER_PART)
+        with written_together(out) as fresh:
+            trained.save_pretrained(fresh)
+            processor.save_pretrained(fresh)
+            if recipe.anchor == "image":
+                _measured_adapter(trained, recipe, data, processor).save_pretrained(fresh / ADAPTER_PART)
     state.wait_for_everyone()
     return out
 
@@ -189,7 +191,7 @@ def _check_same(recipe: Recipe, pairs: int, steps: int, folder: Path, *, write: 
     path = folder / RUN_FILE
     now = {"pairs": pairs, "steps": steps} | _flat(asdict(recipe))
     if step_of(folder) and path.exists():
-        begun = json.loads(path.read_text())
+        begun = _begun(path)
         # Runs of older versions lack keys that have come since.
         keys = [k for k in {**begun, **now} if begun.get(k) != now.get(k) and (k in begun or now[k])]
         changed = [f"{k} was {begun.get(k)}, is {now.get(k)}" for k in keys]
@@ -198,6 +200,15 @@ def _check_same(recipe: Recipe, pairs: int, steps: int, folder: Path, *, write: 
     elif write:
         with written_whole(path) as temporary:
             temporary.write_text(json.dumps(now, indent=1))
+
+
+def _begun(path: Path) -> dict[str, Any]:
+    try:
+        if isinstance(found := parse_json(path.read_bytes()), dict):
+            return found
+        raise ValueError(f"wanted an object, got {type(found).__name__}")
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read ({error}); give another --out, or remove it to go on") from None
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

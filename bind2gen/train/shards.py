@@ -21,6 +21,7 @@ import numpy as np
 
 from ..errors import EmptyInputError, InputError, UnreadableError
 from ..files.atomic import written_whole
+from ..files.parsed import parse_json
 from ..modality import MODALITIES
 from ..preprocess.sources import one_line
 from .pairs import CSV_NAME, TRAIN_SPLIT, CsvPairs, Item, NamedBytes, PairSet, concept_group, front_settings
@@ -165,7 +166,7 @@ class ShardPairs(PairSet):
         return Item(name, content, anchor, group, front_settings(notes, name))
 
     def _counts(self, index: Path | None) -> list[int]:
-        known = json.loads(index.read_text()) if index is not None and index.exists() else {}
+        known = _remembered(index) if index is not None and index.exists() else {}
         counts = {}
         for number, path in enumerate(self.shards):
             stat = path.stat()
@@ -198,7 +199,9 @@ class ShardPairs(PairSet):
         notes = {}
         if "json" in sample:
             try:
-                notes = json.loads(self._bytes(path, sample["json"]).read())
+                notes = parse_json(self._bytes(path, sample["json"]).read())
+                if not isinstance(notes, dict):
+                    raise ValueError(f"wanted an object, got {type(notes).__name__}")
             except ValueError as error:
                 where = f"{path.name}/{sample['json'].name}"
                 raise UnreadableError(f"{where}: wanted JSON, cannot read it ({one_line(error)})") from None
@@ -217,6 +220,15 @@ class ShardPairs(PairSet):
         if len(content) != member.size:
             raise UnreadableError(f"{name}: the shard ends within this file")
         return NamedBytes(content, name)
+
+
+def _remembered(index: Path) -> dict[str, int]:
+    """The counts that an earlier run wrote; those of a damaged file are counted again."""
+    try:
+        found = parse_json(index.read_bytes())
+    except ValueError:
+        return {}
+    return {mark: count for mark, count in found.items() if type(count) is int} if isinstance(found, dict) else {}
 
 
 def open_pairs(

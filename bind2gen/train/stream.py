@@ -7,6 +7,7 @@ neither the number of processes nor of workers, nor a stop in between, changes w
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -166,6 +167,7 @@ class Batches(PairStream):
             collate_fn=list,
             # Workers get their seeds from here: torch's global generator, whose numbers the towers use, stays as it is.
             generator=torch.Generator().manual_seed(0),
+            worker_init_fn=_deaf,
         )
 
     def _report(self, samples: list[Decoded]) -> None:
@@ -190,6 +192,15 @@ class Batches(PairStream):
                 f"wanted at most {self.limit} unreadable samples, met {met}: {named}; "
                 "mend or remove them, or raise data.max_unreadable"
             )
+
+
+def _deaf(worker: int) -> None:
+    """Terminals and supervisors tell all of a run to stop; its workers end when the loop does, which still needs them.
+
+    Else the loader would fail at the death of one, in the middle of a checkpoint.
+    """
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)
 
 
 def _places(batch: int, processes: int, process: int, first: int) -> Iterator[list[int]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bind2gen.store import EmbeddingStore, embedding
+from bind2gen.store.contents import recognise
 from bind2gen.store.embedding import FileEmbedder
 from bind2gen.store.encoder import Encoder
 from bind2gen.store.indexing import index_folders, locally
@@ -40,7 +41,8 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     args = parser.parse_args()
     encoder = Encoder.load(modalities=["image", "audio"])
-    encoder.embed("image", [next(path for path in args.folder.rglob("*") if path.is_file())] * 16)  # warm
+    first = next(path for path in args.folder.rglob("*") if path.is_file() and recognise(str(path)).kind == "picture")
+    encoder.embed("image", [first] * 16)  # warm
     embedding.recognise = timed("recognising", embedding.recognise)
     embedding.thumbnail = timed("thumbnails", embedding.thumbnail)
     kind = type(encoder.processor)
@@ -54,8 +56,10 @@ def main() -> None:
         total = time.process_time() - started
         print(f"{report.embedded} files, {total:.1f} CPU s, {time.monotonic() - wall:.1f} s")
         again = time.process_time()
-        report = index_folders(store, [str(args.folder)], locally(lambda files: None))
-        print(f"again: {report.unchanged} unchanged, {time.process_time() - again:.2f} CPU s")
+        report = index_folders(store, [str(args.folder)], locally(FileEmbedder(encoder, ["image", "audio"])))
+        print(
+            f"again: {report.embedded} embedded, {report.unchanged} unchanged, {time.process_time() - again:.2f} CPU s"
+        )
     own = sum(seconds for name, seconds in spent.items() if name.startswith("encoder"))
     for name, seconds in spent.most_common():
         print(f"{name:36} {seconds:7.2f} s")

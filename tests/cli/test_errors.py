@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import soundfile
 from PIL import Image
 
 from bind2gen.cli import generate as generate_command
+from bind2gen.files.atomic import written_whole
 
 RATE = 16_000  # Hz
 STEPS = ["--steps", "2"]
@@ -205,3 +207,21 @@ def test_a_reader_that_goes_away_is_no_traceback():
     done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_told_to_end_it_says_so_in_one_line_and_puts_everything_away(run, media, tmp_path, monkeypatch):
+    def told(*_: object, **__: object) -> None:
+        with written_whole(tmp_path / "x.png") as temporary:
+            temporary.write_text("half")
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(generate_command, "load_chosen", told)
+    words = ["generate", "--audio", media / "mid.wav", "--out", tmp_path / "x.png"]
+    assert run(*words) == (143, "", "bind2gen: error: terminated\n")
+    assert not list(tmp_path.iterdir()) and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))  # a host of this process minds it itself
+    try:
+        assert run(*words)[0] != 143 and heard == [1]
+    finally:
+        signal.signal(signal.SIGTERM, before)

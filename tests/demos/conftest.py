@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -99,6 +104,113 @@ def library(page: Any, studio: Studio, folder: Path) -> tuple[Encoder, Embedding
 def _named(path: Path) -> str:
     """The opening's pictures, all of which are of a cat, have numbers for names."""
     return str(path.with_name(f"cat-{path.name}") if path.parent.name == "opening" else path)
+
+
+class Small:
+    """A server behind a proxy on this machine, with the toy model and small limits."""
+
+    def __init__(self, page: Any, pipe: Any, folder: Path, **options: Any) -> None:
+        self.kept = VisitorFiles(folder, check=0.05, megabytes=8, each=1)
+        self.studio = Studio(pipe, words=("a", "bee", "cab", "dad"))
+        self.blocks = page.build({"sound2image": self.studio, "arithmetic": self.studio}, self.kept)
+        self.url = page.launch(
+            self.blocks, self.kept, megabytes=0.1, host="127.0.0.1", port=None, proxies="127.0.0.1", jobs_each=2,
+            **options,
+        )  # fmt: skip
+        self.fn = next(key for key, fn in self.blocks.fns.items() if fn.api_name == "sound2image")
+
+    def close(self) -> None:
+        self.blocks.close(verbose=False)
+        self.studio.close()
+
+    def post(self, path: str, visitor: str, kind: str | None = None, **options: Any) -> httpx.Response:
+        headers = {"x-forwarded-for": visitor} | ({"content-type": kind} if kind else {})
+        return httpx.post(f"{self.url}gradio_api/{path}", headers=headers, **options)
+
+    def ask(self, visitor: str, name: str = "sound2image") -> httpx.Response:
+        return self.post(f"call/v2/{name}", visitor, json={"text": "a bee"} | ({} if name == "hear" else {"steps": 1}))
+
+    def join(self, visitor: str, session: str, steps: int = 1) -> httpx.Response:
+        """As the page asks for a drawing."""
+        data = [None, "a bee", None, None, "drawn", None, None, *[1.0] * 6, 0, steps, 3.0, 1]
+        return self.post("queue/join", visitor, json={"fn_index": self.fn, "session_hash": session, "data": data})
+
+    def news(self, session: str) -> str:
+        """All that a session is told, to the end."""
+        return httpx.get(f"{self.url}gradio_api/queue/data?session_hash={session}", timeout=PATIENCE / 1000).text
+
+    def upload(self, visitor: str, *sizes: int) -> httpx.Response:
+        files = [("files", (f"{k}.wav", b"x" * size)) for k, size in enumerate(sizes)]
+        return self.post("upload", visitor, files=files)
+
+    @staticmethod
+    def wait_until(true: Callable[[], object]) -> None:
+        for _ in range(PATIENCE // 10):
+            if true():
+                return
+            time.sleep(0.01)
+        pytest.fail("it never came")
+
+
+@pytest.fixture(scope="session")
+def raw(server) -> Callable[..., tuple[int, dict[str, str], bytes]]:
+    """A request whose address no client library tidies up: status, headers, body."""
+    address = httpx.URL(server.url)
+
+    def request(method: str, target: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=PATIENCE / 1000)
+        connection.putrequest(method, target, skip_host="Host" in headers)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
+
+    return request
+
+
+@pytest.fixture(scope="session")
+def small_server() -> type[Small]:
+    return Small
+
+
+@pytest.fixture(scope="session")
+def routes() -> Callable[[Any], set[str]]:
+    """Addresses of all that a server's Gradio serves, with a letter or number for what they leave open."""
+
+    def found(server: Any) -> set[str]:
+        routers = [getattr(route, "original_router", None) for route in server.blocks.app.routes]
+        paths = {route.path for route in server.blocks.app.routes if hasattr(route, "path")}
+        paths |= {route.path for router in routers if router for route in router.routes}
+        return {re.sub(r"\{\w*id\}", "1", re.sub(r"\{(?!\w*id\})[^}]+\}", "x", path)) for path in paths}
+
+    return found
+
+
+@pytest.fixture(scope="module")
+def small(page, tiny_pipeline, tmp_path_factory) -> Iterator[Small]:
+    folder = tmp_path_factory.mktemp("visitors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(UPLOAD_FOLDER, str(folder))
+        server = Small(page, tiny_pipeline, folder)
+        yield server
+        server.close()
+
+
+@pytest.fixture
+def held(small) -> Iterator[threading.Event]:
+    """Nothing is done as long as the test runs, or until the event is set."""
+    free, begun = threading.Event(), threading.Event()
+    work = small.studio.worker.run(lambda report, stop: (begun.set(), free.wait(60)), "held", steps=1)
+    thread = threading.Thread(target=lambda: list(work))
+    thread.start()
+    assert begun.wait(60)
+    yield free
+    free.set()
+    thread.join(60)
+    small.wait_until(lambda: not small.studio.worker.busy)
 
 
 @pytest.fixture(scope="module")

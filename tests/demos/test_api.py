@@ -43,7 +43,7 @@ ENDPOINTS = {  # name -> the studio's method behind it; each parameter with a va
 @pytest.fixture
 def handed(server, monkeypatch):
     """Call an endpoint with these parameters; the values that the studio is handed, which does nothing with them."""
-    caller, asked = gradio_client.Client(server.url, verbose=False), []
+    caller, asked = gradio_client.Client(server.url, verbose=False, httpx_kwargs={"timeout": 60}), []
 
     def record(*given, session, visitor, **named):
         asked.append((given, named))
@@ -131,7 +131,7 @@ def test_the_snippet_for_the_shell_runs_with_ones_own_file(snippets):
 
 
 def test_the_address_of_a_file_here_stands_for_it_and_no_other_address_does(server):
-    caller = gradio_client.Client(server.url, verbose=False)
+    caller = gradio_client.Client(server.url, verbose=False, httpx_kwargs={"timeout": 60})
     with open(example_sounds()["dog"], "rb") as file:
         [mine] = httpx.post(f"{server.url}gradio_api/upload", files={"files": ("my dog.flac", file)}).json()
 

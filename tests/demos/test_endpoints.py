@@ -25,7 +25,7 @@ PATIENCE = 120  # s for all visitors together
 
 def client(server, folder=None):
     options = {"download_files": str(folder)} if folder else {}
-    return gradio_client.Client(server.url, verbose=False, **options)
+    return gradio_client.Client(server.url, verbose=False, httpx_kwargs={"timeout": PATIENCE}, **options)
 
 
 def example(name):

@@ -27,7 +27,7 @@ LONGEST_DESCRIPTION = 60  # characters, the hub's bound
 
 def pins(path):
     """Name -> version of the ``name==version`` lines."""
-    lines = (line.split("==") for line in path.read_text().splitlines() if "==" in line and not line.startswith("#"))
+    lines = re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.MULTILINE)
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in lines}
 
 

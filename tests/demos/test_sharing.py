@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
+import os
 from pathlib import Path
 
 import httpx
 import pytest
 
-from bind2gen.cli.demo import UPLOAD_FOLDER
-from bind2gen.studio import Studio
-from bind2gen.studio.files import VisitorFiles
 from bind2gen.studio.limits import MEGABYTE
 
 gradio_client = pytest.importorskip("gradio_client", reason="the demos need Gradio: pip install 'bind2gen[demos]'")
 
-WORDS = ("a", "bee", "cab", "dad")
-FILE = 0.1  # MB of an upload at most
 PATIENCE = 60  # s
 
 
-DATA = [None, "a bee", None, None, "drawn", None, None, *[1.0] * 6, 0, 1, 3.0, 1]  # of /sound2image
-
-
-def fn_of(small):
-    return next(key for key, fn in small.blocks.fns.items() if fn.api_name == "sound2image")
-
-
-class Small:
-    """A server behind a proxy on this machine, with the toy model."""
-
-    def __init__(self, page, pipe, folder):
-        self.kept = VisitorFiles(folder, check=0.05, megabytes=8, each=1)
-        self.studio = Studio(pipe, words=WORDS)
-        self.blocks = page.build({"sound2image": self.studio, "arithmetic": self.studio}, self.kept)
-        self.url = page.launch(
-            self.blocks, self.kept, megabytes=FILE, host="127.0.0.1", port=None, proxies="127.0.0.1", jobs_each=2
-        )
-
-    def post(self, path, visitor, kind=None, **options):
-        headers = {"x-forwarded-for": visitor} | ({"content-type": kind} if kind else {})
-        return httpx.post(f"{self.url}gradio_api/{path}", headers=headers, **options)
-
-    def ask(self, visitor, name="sound2image"):
-        return self.post(f"call/v2/{name}", visitor, json={"text": "a bee"} | ({} if name == "hear" else {"steps": 1}))
-
-    def upload(self, visitor, *sizes):
-        return self.post(
-            "upload", visitor, files=[("files", (f"{k}.wav", b"x" * size)) for k, size in enumerate(sizes)]
-        )
-
-
-@pytest.fixture(scope="module")
-def small(page, tiny_pipeline, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("visitors")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(UPLOAD_FOLDER, str(folder))
-        server = Small(page, tiny_pipeline, folder)
-        yield server
-        server.blocks.close(verbose=False)
-        server.studio.close()
-
-
-def wait_until(true):
-    for _ in range(PATIENCE * 100):
-        if true():
-            return
-        time.sleep(0.01)
-    pytest.fail("it never came")
-
-
 def files_in(folder):
-    return {path for path in Path(folder).rglob("*") if path.is_file()}
+    return {Path(place, name) for place, _, names in os.walk(folder) for name in names}  # of which some just go
 
 
 def uploads_in(folder):
@@ -90,23 +34,9 @@ def test_drawn_pictures_animations_and_uploads_are_deleted_and_examples_are_not(
     address = f"{small.url}gradio_api/file={next(path for path in left if path.suffix == '.webp')}"
     assert httpx.get(address).status_code == 200
     monkeypatch.setattr(small.kept, "age", 0.1)
-    wait_until(lambda: files_in(small.kept.folder) == examples)
+    small.wait_until(lambda: files_in(small.kept.folder) == examples)
     assert examples and httpx.get(address).status_code in (403, 404)
-    wait_until(lambda: not any({str(path) for path in left} & known for known in small.blocks.temp_file_sets))
-
-
-@pytest.fixture
-def held(small):
-    """Nothing is done as long as the test runs."""
-    free, begun = threading.Event(), threading.Event()
-    work = small.studio.worker.run(lambda report, stop: (begun.set(), free.wait(PATIENCE)), "held", steps=1)
-    thread = threading.Thread(target=lambda: list(work))
-    thread.start()
-    assert begun.wait(PATIENCE)
-    yield
-    free.set()
-    thread.join(PATIENCE)
-    wait_until(lambda: not small.studio.worker.busy)
+    small.wait_until(lambda: not any({str(path) for path in left} & known for known in small.blocks.temp_file_sets))
 
 
 def test_one_address_cannot_fill_the_queue_and_no_crowd_makes_it_longer(small, held, monkeypatch):
@@ -124,21 +54,16 @@ def test_one_address_cannot_fill_the_queue_and_no_crowd_makes_it_longer(small, h
 
 
 def test_who_is_stopped_while_he_waits_is_told_so_last(small, held):
-    asked = small.post(
-        "queue/join", "203.0.113.11", json={"fn_index": fn_of(small), "session_hash": "mine", "data": DATA}
-    )
-    assert asked.status_code == 200
-    wait_until(lambda: any(job.session == "mine" for job in small.studio.worker._jobs))
+    assert small.join("203.0.113.11", "mine").status_code == 200
+    small.wait_until(lambda: any(job.session == "mine" for job in small.studio.worker._jobs))
     assert small.studio.stop("mine")
-    url = f"{small.url}gradio_api/queue/data?session_hash=mine"
-    lines = httpx.get(url, timeout=PATIENCE).text.splitlines()
-    completed = next(line for line in lines if "process_completed" in line)
+    completed = next(line for line in small.news("mine").splitlines() if "process_completed" in line)
     assert "Stopped." in completed and "Waiting" not in completed
 
 
 def test_who_had_too_many_jobs_may_have_others_when_they_are_done(small):
     for _ in range(5):
-        wait_until(lambda: small.ask("203.0.113.4").status_code == 200)
+        small.wait_until(lambda: small.ask("203.0.113.4").status_code == 200)
 
 
 def test_a_request_holds_one_file_however_it_is_sent(small):

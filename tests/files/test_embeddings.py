@@ -101,6 +101,17 @@ def test_sets_that_contradict_themselves_are_refused():
         EmbeddingSet({"audio": ones}, {"audio": ["a", "b"]}, {}, {"audio": np.full((2, 2), np.nan)})
 
 
+def test_safetensors_files_are_the_same_in_every_process(tmp_path):
+    rows = {name: np.ones((2, 3), np.float32) for name in ("audio", "image", "text", "depth", "imu")}
+    inputs = {name: ["ä.wav", f'{name} "quoted"\n'] for name in rows}
+    save_embeddings(tmp_path / "a.safetensors", EmbeddingSet(rows, inputs, {"model": "m"}))
+    content = (tmp_path / "a.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert list(header["__metadata__"]) == sorted(header["__metadata__"])
+    loaded = load_embeddings(tmp_path / "a.safetensors")
+    assert loaded.inputs == inputs and all(np.array_equal(loaded.vectors[name], rows[name]) for name in rows)
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "x.json"
     target.write_text("old")

@@ -12,7 +12,7 @@ import torch
 
 from bind2gen.errors import Bind2GenError, CheckpointError
 from bind2gen.hosts.pictures.feature_autoencoder import FeatureAutoencoder
-from bind2gen.imagebind.agreement import _at_most
+from bind2gen.imagebind.agreement import at_most
 from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.loading import load_imagebind
 from bind2gen.imagebind.model import ImageBindModel
@@ -105,7 +105,7 @@ def test_a_part_is_held_against_its_own_weights_only(saved, tmp_path):
         ),
         (EmbeddingAdapter, "adapter", "num_anchors", 10**12, r"anchor_keys: wanted shape \(1000000000000, 8\)"),
         (EmbeddingAdapter, "adapter", "num_anchors", 0, "keys that the model has no place for: anchor_keys, anchors"),
-        (EmbeddingAdapter, "adapter", "modalities", 3, "config.json describes no network"),
+        (EmbeddingAdapter, "adapter", "modalities", 3, r"config.json: wanted modalities as list\[str\]"),
         (ClassMap, "map", "source_dim", 10**9, "wanted shape"),
         (
             FeatureAutoencoder,
@@ -127,7 +127,7 @@ def test_parts_of_pipelines_are_held_against_their_weights(saved, tmp_path, kind
 
 def test_other_threads_may_build_what_they_like_meanwhile():
     built = []
-    with _at_most(0):
+    with at_most(0):
         thread = threading.Thread(target=lambda: built.append(torch.nn.Linear(1, 1)))
         thread.start()
         thread.join()

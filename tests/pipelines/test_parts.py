@@ -174,7 +174,7 @@ def test_a_folder_of_an_adapter_counts_as_the_adapter(folder, whole, encoder, so
     assert pipe.condition({"audio": torch.eye(1, 32)}).norm().item() == pytest.approx(7.5)
     assert pipe.adapter.known == ["image", "audio"] and pipe.config.guidance_scale == 10.0
     for lacking in (tmp_path, tmp_path / "none"):
-        with pytest.raises(CheckpointError, match="its adapter cannot be loaded"):
+        with pytest.raises(CheckpointError, match="cannot be loaded as EmbeddingAdapter"):
             Pipeline.from_host(folder, imagebind=encoder, processor=whole.processor, adapter=lacking)
 
     common = ["generate", "--audio", str(sound), "--model", str(folder), "--steps", "2", "--quiet"]

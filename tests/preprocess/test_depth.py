@@ -115,6 +115,13 @@ def test_sun_rgbd_bits_turn_back_and_the_copied_recipe_is_eight_times_too_far():
     assert torch.allclose(disparity_of(true), 8 * got, rtol=1e-3)
 
 
+def test_sun_rgbd_beyond_8_m_is_8_m_as_its_toolbox_has_it():
+    millimetres = np.array([[0, 500, 7999], [8000, 8001, 65_535]], np.uint16)
+    found = load(png((millimetres << 3) | (millimetres >> 13)), encoding="sun_rgbd", sensor="xtion").metres
+    wanted = torch.tensor([[torch.nan, 0.5, 7.999], [8.0, 8.0, 8.0]])
+    assert torch.allclose(found, wanted, equal_nan=True)
+
+
 def test_sensors_scale_with_the_picture_and_can_be_overridden():
     wide, narrow = (load(np.ones((4, width), np.float32), sensor="xtion") for width in (640, 320))
     assert wide.fx == pytest.approx(570.34) and narrow.fx == pytest.approx(570.34 / 2)

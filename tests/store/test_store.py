@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from bind2gen.errors import InputError, NonFiniteError, ShapeError, StoreError
 from bind2gen.space import arithmetic
 from bind2gen.space.adapter import EmbeddingAdapter
 from bind2gen.space.index import EmbeddingIndex
-from bind2gen.store import EmbeddingStore, Facts, Item, Part, gallery
+from bind2gen.store import EmbeddingStore, Facts, Item, Part, gallery, lance
+from bind2gen.store.contract import engine_errors
 from bind2gen.store.lance import LanceEngine
 from bind2gen.store.milvus import MilvusEngine
 from bind2gen.store.relevance import Relevance
@@ -207,3 +210,36 @@ def test_an_index_finds_nearly_what_exact_search_finds_and_new_rows_at_once(tmp_
         assert paths(store.search(-items[0].vector, 1)) == ["/new.png"]
         store.tidy()
         assert paths(store.search(-items[0].vector, 1)) == ["/new.png"] and len(store) == 3001
+
+
+S3 = 'Invalid input, Failed to connect to namespace: IO { source: Generic { store: "S3", source: ListRequest { source: '
+HTTP = "Http(HttpError { kind: Connect, source: reqwest::Error { kind: Request, source: hyper_util::client::legacy::"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [  # as LanceDB 0.40 says it; the first of a server's own words
+        ('inner: Status { status: 403, body: Some("<?xml version=\\"1.0\\"?>\\n<Error><Code>InvalidAccessKeyId</Code>'
+         '<Message>The AWS Access Key Id does not exist.</Message><BucketName>b</BucketName></Error>") }',
+         "InvalidAccessKeyId: The AWS Access Key Id does not exist."),
+        (HTTP + 'Error(Connect, ConnectError("tcp connect error", 127.0.0.1:59, Os { code: 111, kind: '
+         'ConnectionRefused, message: "Connection refused" })) } })', "Connection refused"),
+        ("Http(HttpError { kind: Unknown, source: reqwest::Error { kind: Builder, source: BadScheme } })",
+         "AWS_ALLOW_HTTP=true lets it go without encryption"),
+        ('IO { source: "Failed to get AWS credentials: ProviderError(...)" }',
+         "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ("something else", S3 + "something else"),
+    ],
+)  # fmt: skip
+def test_what_an_object_store_refuses_is_told_by_its_cause(said, told):
+    with pytest.raises(StoreError) as caught, engine_errors("s3://bucket/store", "opening"):
+        raise ValueError(S3 + said)
+    assert str(caught.value) == f"s3://bucket/store: opening failed (ValueError: {told})"
+
+
+def test_an_object_store_that_does_not_answer_is_given_up(monkeypatch):
+    connection = SimpleNamespace(list_tables=lambda: time.sleep(3))
+    monkeypatch.setattr(lance, "_connected", lambda address: connection)
+    monkeypatch.setattr(lance, "ANSWER", 0.05)
+    with pytest.raises(StoreError, match="s3://bucket/store: no answer within 0.05 s; mind the address"):
+        EmbeddingStore.open("s3://bucket/store")

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from bind2gen.errors import TooLargeError
+from bind2gen.files.own_folder import own_folder
 from bind2gen.files.pictures import DESCRIPTION, enlarged, exif_text
-from bind2gen.studio import files as module
-from bind2gen.studio.files import PREFIX, SMALLEST, VisitorFiles, file_name, own_folder
+from bind2gen.studio.files import PREFIX, SMALLEST, VisitorFiles, file_name
 
 MB = 1 << 20
 
@@ -105,20 +105,21 @@ def test_one_address_has_its_share_and_gets_it_back_when_its_files_are_gone(kept
 def test_the_folder_of_a_killed_server_is_deleted_and_that_of_a_living_one_is_not(tmp_path, monkeypatch):
     pytest.importorskip("fcntl")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(module, "STARTING", 0)
-    dead = tmp_path / f"{PREFIX}dead"  # what is left when nobody cleans up: a folder that no process holds
+    dead = tmp_path / f"{PREFIX}dead0000"  # what is left when nobody cleans up: a folder that no process holds
     (dead / "token").mkdir(parents=True)
+    (tmp_path / f"{PREFIX}of-mine").mkdir()  # not called as tempfile calls them
     (dead / "token" / "photo").write_text("x")
     (tmp_path / "other").mkdir()
-    with own_folder() as living:
+    with own_folder(PREFIX) as living:
         assert not dead.exists()
         (living / "photo").write_text("x")
-        (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "other")
-        with own_folder() as folder:
-            assert {path.name for path in tmp_path.iterdir()} == {folder.name, living.name, f"{PREFIX}link", "other"}
+        (tmp_path / f"{PREFIX}link0000").symlink_to(tmp_path / "other")
+        with own_folder(PREFIX) as folder:
+            there = {folder.name, living.name, f"{PREFIX}link0000", f"{PREFIX}of-mine", "other"}
+            assert {path.name for path in tmp_path.iterdir()} == there
             assert (living / "photo").read_text() == "x"
         assert not folder.exists()
-    assert {path.name for path in tmp_path.iterdir()} == {f"{PREFIX}link", "other"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{PREFIX}link0000", f"{PREFIX}of-mine", "other"}
 
 
 def test_a_picture_is_kept_with_what_it_was_made_of_under_a_plain_name(tmp_path):

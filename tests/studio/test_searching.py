@@ -96,7 +96,9 @@ def test_windows_have_their_times(studio):
     ("inputs", "options", "error", "message"),
     [
         ([{"text": " ", "audio": None}], {}, InputError, "nothing to search by"),
-        ([{"text": "a"}], {"modality": "depth"}, InputError, "wanted to find image, audio, got depth"),
+        ([{"text": "a"}], {"modality": "depth"}, InputError, "wanted to find image, audio, got 'depth'"),
+        ([{"text": "a"}], {"modality": ["image"]}, InputError, "wanted to find image, audio, got .'image'."),
+        ([{"text": ["a"]}], {}, InputError, "text: wanted a text, got .'a'."),
         ([{"text": "a"}], {"count": 0}, InputError, "count: wanted a whole number from 1 to 24"),
         ([{"text": "a" * 1000}], {}, InputError, "at most 300 characters"),
         ([{"audio": "/nowhere/secret.wav"}], {}, UnreadableError, r"^secret.wav: cannot be read"),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from bind2gen.cli.stopping import Terminated, told_by_signals
 from bind2gen.errors import InputError, NonFiniteError
 from bind2gen.train.curves import plot_curves, read_metrics
 from bind2gen.train.loop import LoopConfig, learning_rate_factor, step_of, train, weights_of
@@ -172,6 +173,44 @@ def test_ctrl_c_saves_the_step_that_it_fell_in_and_the_run_goes_on_from_there(tm
     train(fresh_model(), loss_of(fresh_model()), CONFIG, tmp_path)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(CONFIG.steps))
+
+
+def test_told_to_end_it_saves_the_step_and_then_minds_the_signal(tmp_path):
+    for fails, saved in ((False, 5), (True, 3)):
+        model = fresh_model()
+        undisturbed = loss_of(model)
+
+        def told(step: int, rng: np.random.Generator, fails: bool = fails, undisturbed=undisturbed):
+            if step == 4:
+                signal.raise_signal(signal.SIGTERM)
+                if fails:
+                    raise RuntimeError("a worker was told to end as well")
+            return undisturbed(step, rng)
+
+        with told_by_signals(), pytest.raises(Terminated):
+            train(model, told, CONFIG, tmp_path / str(saved))
+        assert step_of(tmp_path / str(saved)) == saved
+
+
+def test_what_a_kill_leaves_is_cleared_away(tmp_path):
+    def killed(step: int, rng: np.random.Generator):
+        if step == 5:
+            raise RuntimeError("killed")
+        return undisturbed(step, rng)
+
+    model = fresh_model()
+    undisturbed = loss_of(model)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(model, killed, CONFIG, tmp_path)  # the last checkpoint is that of step 3
+    with open(tmp_path / "metrics.jsonl", "a") as log:
+        log.write('{"step": 5, "lo')
+    (tmp_path / "checkpoint.new").mkdir()
+    (tmp_path / "checkpoint.new" / "of_another_process.pkl").write_text("old")
+    model = fresh_model()
+    train(model, loss_of(model), CONFIG, tmp_path)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(CONFIG.steps))
+    assert not (tmp_path / "checkpoint.new").exists() and not list(tmp_path.rglob("of_another_process.pkl"))
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_step(tmp_path, keyboard):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import warnings
 from dataclasses import replace
 
@@ -52,6 +54,15 @@ def test_worker_processes_change_nothing(shard_folder):
     before = torch.get_rng_state()
     assert all(same(alone.at(step), helped.at(step)) for step in (3, 4, 5))
     assert torch.equal(torch.get_rng_state(), before)  # what dropout draws does not depend on where reading began
+
+
+def test_workers_that_are_told_to_stop_with_all_others_wait_for_the_stream_to_end(shard_folder):
+    batches = stream(shard_folder((5, 4)), replace(RECIPE, data=DataPart(workers=1)))
+    batches.at(0)
+    for worker in batches._iterator._workers:
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker.pid, kind)
+    assert len(batches.at(1).inputs) == len(batches.at(9).inputs) == 4
 
 
 def test_workers_end_with_the_stream(shard_folder):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ...errors import InputError
+from ...files import forking  # noqa: F401
 from .checks import checked_boxes, checked_masks, checked_prompts, checked_size, checked_thresholds, checked_understood
 from .formats import FormsMixin
 

@@ -12,18 +12,24 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torchvision.ops import box_convert, clip_boxes_to_image, nms
 from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoProcessor
 
-from ...errors import Bind2GenWarning, EmptyInputError, HostError, InputError
+from ...errors import Bind2GenError, Bind2GenWarning, CheckpointError, EmptyInputError, HostError, InputError
+from ...files.atomic import written_together
+from ...files.weights import weights_of_part
+from ...imagebind.agreement import NOT_OF_ONE, check_foreign, listed
 from ...preprocess.image import upright
 from .detections import Detections, Proposals
 from .selection import checked_class_embeds, checked_count, select
 
 FAMILIES = {"owlvit": "OWL-ViT", "owlv2": "OWLv2"}
+DOUBTS = ("missing_keys", "unexpected_keys", "mismatched_keys")  # of what transformers tells of loading
 NMS_IOU = 0.5  # patches next to each other find the same thing
 PROPOSAL_IOU = 0.7  # looser: a box within a box may be another thing
 NORM_EPS = 1e-6  # of the class head, both for patches and for queries
@@ -88,16 +94,31 @@ class OwlDetector:
 
         Raises:
             HostError: not a folder or reachable hub id of an OWL detector, or damaged.
+            CheckpointError: a folder's config and weights do not belong together, or these are no numbers.
         """
         try:
-            kind = AutoConfig.from_pretrained(source, local_files_only=local_files_only).model_type
-            if kind not in FAMILIES:
-                raise HostError(f"{source}: wanted an OWL-ViT or OWLv2 checkpoint, found one of kind {kind!r}")
-            model = AutoModelForZeroShotObjectDetection.from_pretrained(
-                source, dtype=dtype, local_files_only=local_files_only
+            config = AutoConfig.from_pretrained(source, local_files_only=local_files_only)
+            if config.model_type not in FAMILIES:
+                found = f"found one of kind {config.model_type!r}"
+                raise HostError(f"{source}: wanted an OWL-ViT or OWLv2 checkpoint, {found}")
+            try:
+                weights = weights_of_part(Path(source))
+            except CheckpointError as error:
+                raise HostError(f"{source}: cannot be loaded as an OWL detector: {error}") from None
+            if weights is not None:
+                check_foreign(Path(source), weights, lambda _: AutoModelForZeroShotObjectDetection.from_config(config))
+            model, told = AutoModelForZeroShotObjectDetection.from_pretrained(
+                source, dtype=dtype, local_files_only=local_files_only, output_loading_info=True
             )
+            # Older files hold a table of positions that is computed now.
+            if odd := [key for kind in DOUBTS for key in told[kind] if not str(key).endswith("position_ids")]:
+                raise CheckpointError(f"{source}: {NOT_OF_ONE}: {listed([str(key) for key in sorted(odd, key=str)])}")
             processor = AutoProcessor.from_pretrained(source, local_files_only=local_files_only)
-        except HostError:
+            # Its settings are not looked at before; they may not be the model's.
+            pixels = processor.image_processor(images=Image.new("RGB", (8, 8)), return_tensors="pt")["pixel_values"]
+            if tuple(pixels.shape[-2:]) != (wanted := (config.vision_config.image_size,) * 2):
+                raise HostError(f"{source}: the model wants {wanted} pixels, its processor gives {pixels.shape[-2:]}")
+        except Bind2GenError:
             raise
         except Exception as error:  # transformers, safetensors and the hub raise nearly anything on damaged files
             reason = str(error).strip().split("\n")[0]
@@ -106,8 +127,9 @@ class OwlDetector:
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and processor for :meth:`from_pretrained`."""
-        self.model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        with written_together(folder) as fresh:
+            self.model.save_pretrained(fresh)
+            self.processor.save_pretrained(fresh)
 
     @property
     def embed_dim(self) -> int:

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ...errors import CheckpointError, InputError
+from ...files.atomic import written_together
 from ...files.hub import saved_file
+from ...files.parsed import parse_json
 from ...preprocess.settings import Settings
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -22,7 +24,7 @@ def kind_of(source: str | os.PathLike[str]) -> str:
     """The ``model_type`` of a config.json; empty where there is none, for the loader says what is wrong."""
     path = saved_file(source, CONFIG_FILE)
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", "")) if path else ""
+        return str(parse_json(path.read_text(encoding="utf-8")).get("model_type", "")) if path else ""
     except (OSError, ValueError, AttributeError):
         return ""
 
@@ -30,9 +32,10 @@ def kind_of(source: str | os.PathLike[str]) -> str:
 def save_network(folder: Path, network: nn.Module, kind: str, config: Settings) -> None:
     """Write both files; counters of batch norms are left out."""
     state = {k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     values = {"model_type": kind, **config.to_dict()}
-    (folder / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    with written_together(folder) as fresh:
+        save_file(state, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
+        (fresh / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def read_config(source: str | os.PathLike[str], kind: str, config: type[Config], maker: str) -> Config:
@@ -50,7 +53,7 @@ def read_config(source: str | os.PathLike[str], kind: str, config: type[Config],
             f"{source}: no {CONFIG_FILE} there, or the hub cannot be reached; wanted a folder or hub id that {maker}"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{source}: {CONFIG_FILE} is damaged: {error}") from error
     if not isinstance(values, dict) or values.pop("model_type", None) != kind:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -18,6 +17,7 @@ import torch
 
 from ...errors import Bind2GenWarning, HostError, InputError, ShapeError
 from ...files.hub import pipeline_index
+from ...imagebind.agreement import read_json
 
 HOSTS = (  # module beside this one, class; the first that takes a pipeline is its host
     "unclip.UnCLIP", "animatediff.AnimateDiff", "ip_adapter.IPAdapter", "kandinsky.Kandinsky", "karlo.Karlo",
@@ -140,12 +140,15 @@ class Host(ABC):
             options: of diffusers' ``from_pretrained``.
 
         Raises:
-            HostError: it is of another width.
+            HostError: it is of another width, or cannot be loaded.
+            CheckpointError: a part's config and its weights do not belong together.
         """
         from diffusers import DiffusionPipeline
 
+        from .stated_parts import load_parts
+
         check_saved(self, folder, embed_dim)
-        return DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(self.unused), **options)
+        return load_parts(DiffusionPipeline.from_pretrained, folder, **dict.fromkeys(self.unused), **options)
 
 
 def known_hosts() -> list[Host]:
@@ -212,7 +215,7 @@ def check_saved(host: Host, folder: str | os.PathLike[str], wanted: int | None) 
     """As :func:`check_width`, of a folder whose weights need not be read; None is any width."""
     part, key = host.width_at
     config = Path(folder, part, "config.json")
-    if wanted is not None and config.is_file() and (found := json.loads(config.read_text(encoding="utf-8")).get(key)):
+    if wanted is not None and config.is_file() and isinstance(found := read_json(config.parent).get(key), int):
         check_width(str(folder), wanted, slot_of(host.SLOTS[0], found))
 
 

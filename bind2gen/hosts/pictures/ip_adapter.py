@@ -7,10 +7,7 @@ mixture for all. So the one method that prepares them is replaced for the length
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -24,10 +21,12 @@ from diffusers.models.embeddings import ImageProjection
 from PIL import Image
 from safetensors.torch import save_file
 
-from ...errors import CheckpointError, HostError, InputError, ShapeError
-from ...files.weights import open_tensors
+from ...errors import HostError, InputError, ShapeError
+from ...files.weights import load_pickle, open_tensors
+from ...imagebind.agreement import read_json, refuse_not_finite
 from . import IP_ADAPTER_FILE
 from .contract import SPACES, VIT_H, Host, Slot, away_from, bound_method, check_width, slot_of
+from .stated_parts import load_parts
 
 KINDS = ("image_proj", "ip_adapter")  # the two halves of an adapter's file
 TOKENS = 4  # that an embedding becomes
@@ -156,11 +155,11 @@ class IPAdapter(Host):
         projection = layers["image_proj"]["proj.weight"]
         if embed_dim is not None:
             check_width(str(file or folder), embed_dim, slot_of(SLOT, projection.shape[1]))
-        wanted = json.loads(config.read_text()).get("cross_attention_dim") if config.is_file() else None
+        wanted = read_json(config.parent).get("cross_attention_dim") if config.is_file() else None
         if wanted not in (None, projection.shape[0] // TOKENS):
             words = f"wanted an IP-Adapter for a UNet of width {wanted}, found one for {projection.shape[0] // TOKENS}"
             raise HostError(f"{file or folder}: {words}; {SLOT.weights} is for SD 1.5, {SDXL.weights} for SDXL")
-        pipe = DiffusionPipeline.from_pretrained(folder, **options)
+        pipe = load_parts(DiffusionPipeline.from_pretrained, folder, **options)
         pipe.load_ip_adapter(layers, subfolder="", weight_name="", image_encoder_folder=None)
         return pipe
 
@@ -169,17 +168,19 @@ def read_adapter(path: str | os.PathLike[str]) -> dict[str, dict[str, torch.Tens
     """The two halves of an adapter's file, mapped and not yet read; errors as of :meth:`IPAdapter.load`."""
     path = Path(path)
     if path.suffix == ".bin" and path.is_file():
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: no IP-Adapter that can be read ({str(error).splitlines()[0]})") from error
+        found = load_pickle(path)
     else:
         flat = open_tensors(path)
         found = {kind: {key.partition(".")[2]: flat[key] for key in flat if key.startswith(kind)} for kind in KINDS}
-    if not isinstance(found, dict) or not all(found.get(kind) for kind in KINDS):
+    if not isinstance(found, dict) or not all(isinstance(found.get(kind), dict) and found[kind] for kind in KINDS):
         raise HostError(f"{path}: wanted an IP-Adapter, with {' and '.join(KINDS)}; use {SLOT.weights}")
-    if "proj.weight" not in found["image_proj"]:
+    if not all(isinstance(part, torch.Tensor) for kind in KINDS for part in found[kind].values()):
+        raise HostError(f"{path}: wanted an IP-Adapter of tensors, found others in it; use {SLOT.weights}")
+    if found["image_proj"].get("proj.weight", torch.empty(0)).ndim != 2:
         raise HostError(f"{path}: {NOT_POOLED}; use {SLOT.weights}")
+    for kind in KINDS:
+        for key, tensor in found[kind].items():
+            refuse_not_finite(tensor, f"{kind}.{key}", str(path))
     return found
 
 

@@ -16,6 +16,7 @@ import torch
 from ...errors import HostError, InputError, ShapeError
 from ...files.hub import DOWNLOAD_OPTIONS
 from .contract import SPACES, Host, Slot, bound_method, check_saved
+from .stated_parts import check_parts, load_parts
 
 SLOT = Slot(
     name="Karlo", space="vit-l", width=SPACES["vit-l"][0], norm="measured", negative="internal", media="image",
@@ -82,6 +83,7 @@ class Karlo(Host):
 
         check_saved(self, folder, embed_dim)
         own = {name: value for name, value in options.items() if name in ("dtype", *DOWNLOAD_OPTIONS)}
+        check_parts(folder, options.get("variant"))
         part = {PART: UnCLIPTextProjModel.from_pretrained(folder, subfolder=PART, **own)}
-        pipe = WithoutOnePart.from_pretrained(folder, **dict.fromkeys(self.unused), **part, **options)
+        pipe = load_parts(WithoutOnePart.from_pretrained, folder, **dict.fromkeys(self.unused), **part, **options)
         return UnCLIPImageVariationPipeline(**pipe.components)

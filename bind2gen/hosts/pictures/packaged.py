@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from huggingface_hub import snapshot_download
 
 from ...files.hub import DOWNLOAD_OPTIONS
+from .stated_parts import check_parts, load_parts
 
 PACKAGE = "bind2gen"
 PIPELINE_FILE = "pipeline.py"
@@ -53,7 +54,19 @@ class PackagedPipelineMixin(KnownClassMixin):
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
     @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], **options: Any) -> Self:
+        """As diffusers has it.
+
+        Raises:
+            HostError: it cannot be loaded.
+            CheckpointError: a part's config and its weights do not belong together, or these are no numbers.
+        """
+        return load_parts(super().from_pretrained, source, **options)
+
+    @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
         """Fetch a hub repository whole: diffusers' own download refuses parts that are classes of another package."""
         options = {name: kwargs[name] for name in DOWNLOAD_OPTIONS if kwargs.get(name)}
-        return snapshot_download(pretrained_model_name, allow_patterns=SAVED_FILES, **options)
+        folder = snapshot_download(pretrained_model_name, allow_patterns=SAVED_FILES, **options)
+        check_parts(folder, kwargs.get("variant"))
+        return folder

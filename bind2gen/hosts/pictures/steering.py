@@ -77,7 +77,9 @@ class Steering(Host):
     def load(self, folder: str | os.PathLike[str], *, embed_dim: int | None = None, **options: Any) -> Any:
         from diffusers import DiffusionPipeline
 
-        return DiffusionPipeline.from_pretrained(folder, **options)
+        from .stated_parts import load_parts
+
+        return load_parts(DiffusionPipeline.from_pretrained, folder, **options)
 
     @contextmanager
     def conditioned(

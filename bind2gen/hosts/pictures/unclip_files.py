@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from diffusers import StableUnCLIPImg2ImgPipeline
-from safetensors import SafetensorError
 
 from ...errors import HostError
 from ...files.hub import INDEX, pipeline_index
 from .packaged import KnownClassMixin
+from .stated_parts import load_parts
 
 PARTS = (
     "feature_extractor", "image_encoder", "image_normalizer", "image_noising_scheduler",
@@ -47,11 +47,7 @@ def load_host(
         kind = _HostInAPackagedPipeline if isinstance(_index(source)["_class_name"], list) else kind
     if dtype is not None:
         options["dtype"] = dtype
-    try:
-        return kind.from_pretrained(str(source), **dict.fromkeys(OPTIONAL_PARTS), **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise HostError(f"{source}: cannot be loaded as a Stable unCLIP pipeline: {reason}") from error
+    return load_parts(kind.from_pretrained, str(source), **dict.fromkeys(OPTIONAL_PARTS), **options)
 
 
 def _index(folder: str | os.PathLike[str]) -> dict[str, Any]:

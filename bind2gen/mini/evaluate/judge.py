@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...errors import Bind2GenError
+from ...files.atomic import written_whole
 from ...train.augment import augment_photos, erase_patches
 from ...train.loop import LoopConfig, train
 from ..data import ImageSet
@@ -117,7 +118,8 @@ def prepare_judge(
         if any(wanted.get(key) != value for key, value in found.items()):  # a setting may be newer than the judge
             raise Bind2GenError(f"{folder}: holds a judge trained with other {what}; name another folder, or remove it")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ORIGIN).write_text(json.dumps(origin))
+    with written_whole(folder / ORIGIN) as temporary:
+        temporary.write_text(json.dumps(origin))
     # The training loop draws its own bar on stderr.
     with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
         return train_judge(images, judged_on, classes, folder, config)

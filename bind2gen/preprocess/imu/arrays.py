@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...errors import Bind2GenError, EmptyInputError, InputError, ShapeError, UnreadableError
+from ...files.arrays import read_arrays
 from ..sources import one_line, opened, source_name
 from .layouts import Columns
 from .tables import ArrayTable
@@ -79,8 +80,9 @@ def read_numpy(source: Any) -> ArrayTable:
     name = source_name(source)
     with opened(source, WANTED) as file:
         try:
-            loaded = np.load(file, allow_pickle=False)
-            content = loaded if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+            content = read_arrays(file, name)
+        except Bind2GenError:
+            raise
         except Exception as error:  # numpy and zipfile raise many things on broken files
             raise UnreadableError(f"{name}: wanted {WANTED}, cannot read it ({one_line(error)})") from None
     try:

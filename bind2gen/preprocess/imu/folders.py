@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,11 @@ def load_uci_har(folder: str | os.PathLike[str], row: int | None = None) -> list
     if not all(files.values()):
         raise UnreadableError(f"{name}: wanted UCI HAR's six files total_acc_x_*.txt ... body_gyro_z_*.txt")
     try:
-        signals = [np.loadtxt(path, dtype=np.float32, ndmin=2) for path in files.values()]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # numpy's, of a file without a number
+            signals = [np.loadtxt(path, dtype=np.float32, ndmin=2) for path in files.values()]
         windows = torch.from_numpy(np.stack(signals, axis=1))  # (rows, 6, 128)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UserWarning) as error:
         raise UnreadableError(f"{name}: wanted UCI HAR's text files, cannot read them ({one_line(error)})") from None
     if row is not None and not 0 <= row < len(windows):
         raise InputError(f"{name}: wanted a row of 0..{len(windows) - 1}, got {row}")

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import Bind2GenError, DependencyError, EmptyInputError, InputError, UnreadableError
+from ...errors import (
+    Bind2GenError,
+    DependencyError,
+    EmptyInputError,
+    InputError,
+    TooLargeError,
+    UnreadableError,
+)  # fmt: skip
 from ..sources import one_line, opened, source_name
 from .layouts import Columns, unit_of
+from .text_files import WANTED, lines_of, opened_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WANTED = "motion data (CSV, Parquet, JSON, NPY or NPZ)"
 BLOCK = 1 << 12  # rows read at a time; lines of text take ten times the memory of their numbers
 HEAD_BYTES = 1 << 16  # that delimiter and header are judged by
 DELIMITERS = (",", ";", "\t", "|", None)  # None is white space
 COMMENTS = ("#", "%", "//")
 ENDS = "; \t\r\n"  # of lines with commas: WISDM's have a semicolon there
 BLANK = {"", "nan", "na", "n/a", "null", "none", "-", "nil"}
+LARGEST_JSON = 1 << 27  # letters, all of which are read at once
+ROWS_A_BYTE = 16  # rows of a Parquet file; those of sensors that move take bytes each
 NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.IGNORECASE)
 Block = tuple[np.ndarray, np.ndarray | None]  # values (6, n) float64, NaN for what is missing; times (n,) as written
 
@@ -101,10 +108,13 @@ def open_table(source: Any) -> Table:
             return ParquetTable(source, name, tuple(file.schema_arrow.names))
     if magic.startswith(b"PK"):
         raise UnreadableError(f"{name}: wanted {WANTED}, this is a zip archive; unzip it and pass the folder")
-    with _text(source, name) as text:
+    with opened_text(source, name) as text:
         head = text.read(HEAD_BYTES)
         if re.match(r"\s*(\[\s*)?\{", head):
-            return _json_table(head + text.read(), name)
+            head += text.read(LARGEST_JSON)
+            if len(head) >= LARGEST_JSON:
+                raise TooLargeError(f"{name}: JSON of more than {LARGEST_JSON:,} letters is refused; save it as CSV")
+            return _json_table(head, name)
     if not head.strip():
         raise EmptyInputError(f"{name}: wanted {WANTED}, the file holds nothing")
     if "\0" in head or head.count("\ufffd") > len(head) // 20:
@@ -125,9 +135,9 @@ class TextTable(Table):
 
     def frames(self, wanted: list[int]) -> Iterator[pd.DataFrame]:
         ends = ENDS if self.delimiter == "," else "\r\n"
-        with _text(self.source, self.name) as text:
-            line = sum(1 for _ in islice(text, self.skip)) + 1
-            while lines := list(islice(text, BLOCK)):
+        with opened_text(self.source, self.name) as text:
+            line = sum(1 for _ in islice(lines_of(text, self.name), self.skip)) + 1
+            while lines := list(islice(lines_of(text, self.name), BLOCK)):
                 rows = {number: row.rstrip(ends) for number, row in enumerate(lines, line) if _is_row(row)}
                 line += len(lines)
                 if rows and len(lines) < BLOCK and len(_cells(rows[max(rows)], self.delimiter)) < len(self.names):
@@ -201,27 +211,6 @@ def _cells(line: str, delimiter: str | None) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
 
 
-@contextmanager
-def _text(source: Any, name: str) -> Iterator[IO[str]]:
-    """Lines of a text file, gunzipped where needed, in UTF-8 or UTF-16."""
-    with opened(source, WANTED) as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        raw = gzip.GzipFile(fileobj=file) if packed else file
-        try:
-            mark = raw.read(2)
-            raw.seek(0)
-            encoding = "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-            text = io.TextIOWrapper(raw, encoding=encoding, errors="replace")
-            try:
-                yield text
-            finally:
-                text.detach()  # so that it does not close the caller's file
-        except (OSError, EOFError, zlib.error, UnicodeError, csv.Error) as error:
-            reason = "it is cut off" if isinstance(error, EOFError) else one_line(error)
-            raise UnreadableError(f"{name}: wanted {WANTED}, cannot read it ({reason})") from None
-
-
 # ---- JSON and Parquet ----
 
 
@@ -239,6 +228,8 @@ def _json_table(content: str, name: str) -> Table:
             found = next(lists, found)
         frame = pd.json_normalize(found) if isinstance(found, list) else pd.DataFrame(found)
         for key in [key for key in frame if isinstance(frame[key].iloc[0], list) and len(frame[key].iloc[0]) == 3]:
+            if not all(isinstance(cell, list) and len(cell) == 3 for cell in frame[key]):
+                raise ValueError(f"{key}: wanted lists of three")
             axes = pd.DataFrame(frame.pop(key).tolist(), frame.index, columns=[f"{key}.{axis}" for axis in "xyz"])
             frame = frame.join(axes)
     except Exception as error:  # json and pandas raise many things on odd files
@@ -268,7 +259,11 @@ def _parquet(source: Any, name: str) -> Iterator[Any]:
     with opened(source, WANTED) as file:
         try:
             # Neither mapped nor read ahead: the memory used does not grow with the file.
-            yield pyarrow.parquet.ParquetFile(file, pre_buffer=False)
+            size = file.seek(0, io.SEEK_END)
+            found = pyarrow.parquet.ParquetFile(file, pre_buffer=False)
+            if (rows := found.metadata.num_rows) > BLOCK + ROWS_A_BYTE * size:
+                raise TooLargeError(f"{name}: {size:,} bytes that say they are {rows:,} rows are refused")
+            yield found
         except Bind2GenError:
             raise
         except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:

@@ -281,5 +281,5 @@ def test_files_of_torch_are_read_as_those_of_safetensors(make_diffusion, make_ip
         assert read.keys() == flat(layers).keys()
         assert all(torch.equal(read[name], value) for name, value in flat(layers).items())
     Path(tmp_path / "adapter.bin").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(CheckpointError, match="adapter.bin: no IP-Adapter that can be read"):
+    with pytest.raises(CheckpointError, match="adapter.bin: truncated after 8 bytes"):
         read_adapter(tmp_path / "adapter.bin")

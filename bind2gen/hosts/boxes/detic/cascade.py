@@ -19,6 +19,7 @@ from .masks import MaskHead
 from .pyramid import STRIDES, Pyramid
 
 REGION = 7  # cells a side of a pooled region
+LARGEST = 1e6  # pixels: what no box of sound weights reaches
 POOLED_LEVELS = 3  # p3 to p5
 CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # a box of 224 x 224 pixels is read off p4
 LARGEST_GROWTH = math.log(1000 / 16)  # of a box's width or height in one stage, as a logarithm
@@ -144,6 +145,8 @@ def pool_regions(pyramid: Pyramid, boxes: list[torch.Tensor], size: int) -> torc
     rois = torch.cat(
         [torch.cat([torch.full_like(b[:, :1], i), b.float()], 1) for i, b in enumerate(boxes)]
     )  # (N, 5): which picture, xyxy
+    if len(rois) and float(rois.abs().max()) > LARGEST:
+        raise NonFiniteError(f"Detic: a box of {float(rois.abs().max()):.3g} pixels; check its weights")
     areas = (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])
     levels = torch.floor(CANONICAL_LEVEL + torch.log2(areas.sqrt() / CANONICAL_SIZE + 1e-8))
     finest = int(math.log2(STRIDES[0]))

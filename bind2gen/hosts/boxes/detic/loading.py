@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ....errors import CheckpointError, InputError
-from ....files.weights import open_tensors
+from ....files.weights import load_pickle, open_tensors
 from ....imagebind.agreement import NOT_OF_ONE, build_on_meta, compare, listed
 from .config import VARIANTS, DeticConfig
 from .model import DeticModel
@@ -170,8 +170,8 @@ def _pickled(path: Path) -> dict | None:
     """The dict in a file of ``torch.save``, without running any code in it; None where there is none."""
     try:
         with torch.serialization.safe_globals(_NUMPY_SAFE):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001  (of a file that is no pickle the unpickler raises whatever its bytes lead to)
+            content = load_pickle(path)
+    except CheckpointError:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("model", content), dict):
         return None

@@ -17,6 +17,7 @@ from ....errors import InputError
 from ....preprocess.settings import Settings
 
 STRIDES = (32, 16)  # pixels; of the coarse and the fine level
+LARGEST_SIDE = 4096  # pixels; memory grows with its square
 LEAK = 0.1  # darknet's slope below zero
 LONGEST = 8.0  # of the logarithm of a side over its anchor's, beyond which the exponential would overflow float16
 
@@ -62,6 +63,8 @@ class YoloConfig(Settings):
             "squeezed", "coarse", "lateral", "fine", "answers", "context", "embed_dim", "long_side", "objectness",
             "proposals", "proposal_iou", "box_iou",
         )  # fmt: skip
+        if self.long_side > LARGEST_SIDE:
+            raise InputError(f"YoloConfig: wanted long_side of at most {LARGEST_SIDE} pixels, got {self.long_side}")
         if len(self.widths) != 7 or min(self.widths) < 1:
             raise InputError(f"YoloConfig: wanted seven widths above zero, got {self.widths}")
         for name in ("coarse_anchors", "fine_anchors"):

@@ -1,0 +1,39 @@
+"""Ctrl-C and being told to end: whatever saves or puts away on the one does so on the other too."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+INTERRUPTED, TERMINATED = 130, 143  # what shells report of SIGINT and SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def told_by_signals() -> Iterator[None]:
+    """Within the block SIGTERM raises :class:`Terminated`, where nobody has said otherwise."""
+    # Signals come to the main thread only; a host of this process may mind SIGTERM itself.
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def ended(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """What to say, and the exit code."""
+    words, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+    return "; ".join([words, *map(str, stop.args)]), code
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated

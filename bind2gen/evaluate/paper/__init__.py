@@ -1,0 +1,1 @@
+"""The sets of ImageBind's paper that mteb lacks, as they are published: readers, zero-shot, retrieval, few-shot."""

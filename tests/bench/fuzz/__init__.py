@@ -1,0 +1,1 @@
+"""Damaged files thrown at every loader; see :mod:`.__main__`."""
