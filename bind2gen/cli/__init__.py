@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from .. import __version__
 from ..errors import Bind2GenError
+from ..stopping import ended, told_by_signals
 from . import (
     classify,
     convert,
@@ -42,7 +43,6 @@ from . import (
 )
 from .arguments import Parser, UsageError
 from .reporting import FAILED, one_line, quiet_libraries
-from .stopping import ended, told_by_signals
 
 USAGE = 2
 DEBUG_VARIABLE = "BIND2GEN_DEBUG"

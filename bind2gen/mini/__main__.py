@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from ..cli.stopping import ended, told_by_signals
 from ..errors import Bind2GenError
+from ..stopping import ended, told_by_signals
 from ..train.recipe import load_stages
 from .texts import Texts
 
