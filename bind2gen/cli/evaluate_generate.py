@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..errors import InputError, UnreadableError
 from ..files.endings import FILMS
 from ..files.tables import read_csv
@@ -71,7 +72,12 @@ def run(args: argparse.Namespace) -> int:
     kinds = {name: "video" if _films(name, files) else "image" for name, files in seen.items()}
     rows = {"sound": _rows("listen", columns["sound"], encoder("audio"), args)}
     rows |= {name: _rows("look", files, encoder(kinds[name]), args) for name, files in seen.items()}
-    told: dict[str, Any] = {"model": choice.label, "pairs": len(columns["made"]), "made": kinds["made"]}
+    told: dict[str, Any] = {
+        "bind2gen": __version__,
+        "model": choice.label,
+        "pairs": len(columns["made"]),
+        "made": kinds["made"],
+    }
     if kinds["made"] == "video":
         video = processor.video
         told["video"] = {"clips": video.num_clips, "frames": video.num_frames, "crops": video.num_crops}

@@ -63,6 +63,7 @@ def close(found: dict, wanted: object) -> bool:
 
 def test_without_other_networks_all_is_in_the_encoders_space(run, tiny_folder, tiny_pipeline, folder, tmp_path):
     told = scored(run, tiny_folder, "--pairs", folder / "pairs.csv", "--out", tmp_path / "x.json")
+    assert scored(run, tiny_folder, "--pairs", folder / "pairs.csv", "--out", tmp_path / "x.json") == told
     assert json.loads((tmp_path / "x.json").read_text()) == told
     files = {name: [str(folder / f"{name}-{k}.png") for k in range(COUNT)] for name in ("made", "real")}
     sounds = tiny_pipeline.embed(audio=[str(folder / f"{k}.wav") for k in range(COUNT)])["audio"]
