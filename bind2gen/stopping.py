@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143  # what shells report of SIGINT and SIGTERM
+SOON = 0.05  # s
 
 
 class Terminated(KeyboardInterrupt):
@@ -22,17 +25,29 @@ def told_by_signals() -> Iterator[None]:
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if ours:
         signal.signal(signal.SIGTERM, _terminate)
+        sys.unraisablehook, before = _come_again, sys.unraisablehook
     try:
         yield
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            sys.unraisablehook = before
 
 
 def ended(stop: KeyboardInterrupt) -> tuple[str, int]:
     """What to say, and the exit code."""
     words, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
     return "; ".join([words, *map(str, stop.args)]), code
+
+
+def _come_again(lost: sys.UnraisableHookArgs) -> None:
+    """Of a signal that fell into a call from C (FFmpeg reading through us), which cannot pass it on."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        return sys.__unraisablehook__(lost)
+    number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+    timer = threading.Timer(SOON, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
 
 
 def _terminate(*_: object) -> NoReturn:
