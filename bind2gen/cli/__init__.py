@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from .. import __version__
 from ..errors import Bind2GenError
-from ..stopping import ended, told_by_signals
+from ..files.stopping import ended, told_by_signals
 from . import (
     classify,
     convert,

@@ -35,6 +35,16 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+def option_of(destination: str) -> str:
+    """How an option is typed."""
+    return f"--{destination.replace('_', '-')}"
+
+
+def comma_separated(text: str) -> list[str]:
+    """The words between commas, without blanks around them; empty ones are left out."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are one line, with what was probably meant, and whose help shows defaults."""
 

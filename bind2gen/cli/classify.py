@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .arguments import INPUT_MODALITIES, UsageError, add_inputs, add_models, add_output, given_inputs, share, whole
+from .arguments import (
+    INPUT_MODALITIES,
+    UsageError,
+    add_inputs,
+    add_models,
+    add_output,
+    comma_separated,
+    given_inputs,
+    share,
+    whole,
+)
 from .inputs import Inputs, read_inputs
 from .loading import ModelChoice, choose_device, choose_dtype, choose_model, load_encoder, quiet_models
 from .names import display_names
@@ -107,7 +117,7 @@ def _labels(args: argparse.Namespace) -> tuple[list[str], dict[str, list[tuple[s
     Raises:
         UsageError: none, or some beside a classifier; what cannot go together.
     """
-    words = [name.strip() for text in args.labels or () for name in text.split(",") if name.strip()]
+    words = [name for text in args.labels or () for name in comma_separated(text)]
     if args.labels_file:
         from ..space.vocabulary import read_names
 

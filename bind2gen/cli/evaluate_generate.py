@@ -14,7 +14,7 @@ from ..errors import InputError, UnreadableError
 from ..files.endings import FILMS
 from ..files.tables import read_csv
 from .arguments import UsageError, add_models, add_output
-from .files import check_out_file, written
+from .files import check_out_file, save_figures
 from .inputs import read_inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder, one_reason
 from .reporting import progress, quiet_models
@@ -87,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
     other = {name: _pictured(files, kinds[name]) for name, files in seen.items()}
     metrics |= _by_others(args, columns, other, rows, choice.label)
     if out:
-        with written(out, ".json") as temporary:
-            temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        save_figures(told, out)
     if args.json:
         print(json.dumps(told))
     elif not args.quiet:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import DependencyError, InputError
 from ..files.atomic import written_together
-from .arguments import add_models, add_output
+from .arguments import add_models, add_output, comma_separated
 from .files import check_out_folder
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
-from .reporting import progress
+from .reporting import aligned, progress
 
 if TYPE_CHECKING:
     from ..evaluate.harness import Score
@@ -50,7 +50,7 @@ def add_parser(suites: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check, find the tasks, load the encoder, score task by task, write, print."""
-    names = [name.strip() for name in args.tasks.split(",") if name.strip()]
+    names = comma_separated(args.tasks)
     if args.folder and not Path(args.folder).is_dir():
         raise InputError(f"--folder {args.folder}: wanted a folder with data sets, there is none")
     out = check_out_folder(args.out, files=FILES, args=args)
@@ -107,5 +107,4 @@ def _table(scores: list[Score]) -> str:
     for one in scores:
         numbers = ("" if value is None else f"{100 * value:.1f} %" for value in (one.score, one.paper, one.wrapper))
         rows.append((one.task, one.metric, *numbers))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return aligned(rows)

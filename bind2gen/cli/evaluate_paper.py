@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import InputError, UnreadableError
 from ..evaluate.paper.table import FEW_SHOT, RETRIEVAL, SETS, TASKS, Line, lines
-from .arguments import UsageError, add_models, add_output, whole
-from .files import STDOUT, check_out_file, check_own, written
+from .arguments import UsageError, add_models, add_output, comma_separated, option_of, whole
+from .classify import TEMPLATE_SETS
+from .files import STDOUT, check_out_file, check_own, save_figures, written
 from .inputs import Inputs
 from .loading import choose_device, choose_dtype, choose_model, load_encoder
-from .reporting import FAILED, progress, say
+from .reporting import FAILED, aligned, progress, say
 from .sensors import DEPTH_CONVENTIONS, DEPTH_HOLES, THERMAL_NORMALIZATIONS
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ..imagebind.model import ImageBindModel
     from ..imagebind.processor import ImageBindProcessor
 
-TEMPLATE_SETS = ("clip80", "audio", "none")  # of space.zero_shot, which imports torch
 IMU_READINGS = ("ten_seconds", "five_seconds")  # of preprocess.imu, likewise
 SETTINGS = {"depth_convention": DEPTH_CONVENTIONS, "depth_holes": DEPTH_HOLES,
             "thermal_normalization": THERMAL_NORMALIZATIONS}  # fmt: skip
@@ -63,7 +63,7 @@ def add_parser(suites: Any) -> None:
     group.add_argument("--reference-clips", action="store_true", help="cut sounds as the reference does, faults "
                        "included: what published numbers were measured with")  # fmt: skip
     for name, choices in SETTINGS.items():
-        group.add_argument(f"--{name.replace('_', '-')}", choices=choices, metavar="NAME", help=", ".join(choices))
+        group.add_argument(option_of(name), choices=choices, metavar="NAME", help=", ".join(choices))
     group.add_argument("--imu-reading", choices=IMU_READINGS, metavar="NAME", help="what the tower's samples last: "
                        "ten_seconds (imu2clip) or five_seconds (the paper's text)")  # fmt: skip
     add_models(parser, model_help="bundled name, pipeline folder or hub id whose encoder to score")
@@ -75,14 +75,15 @@ def run(args: argparse.Namespace) -> int:
     """Check, read the set, embed, score, tell."""
     if args.list:
         print(json.dumps([dict(zip(("set", "task", "paper", "command"), row, strict=True)) for row in lines()])
-              if args.json else _aligned([("set", "task", "paper", "command"), *lines()]))  # fmt: skip
+              if args.json else aligned([("set", "task", "paper", "command"), *lines()]))  # fmt: skip
         return 0
     line, task, shots, out = _checked(args)
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     device = choose_device(args.device)
     importlib.import_module("..evaluate.paper.scoring", __package__)  # what is missing is told before the long work
     reader = importlib.import_module(f"..evaluate.paper.{line.reader}", __package__)
-    data = reader.read(Path(args.data), _watcher(args)).narrowed(_words(args.only or ""), args.limit)
+    only = comma_separated(args.only or "")
+    data = reader.read(Path(args.data), _watcher(args)).narrowed(only, args.limit)
     for note in data.notes:
         say(f"bind2gen: note: {args.set}: {note}")
     towers = sorted({line.modality, "image" if task == RETRIEVAL else "text"})
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     told = {
         "bind2gen": __version__, "model": choice.label, "set": args.set, "task": task, "paper": line.paper,
         "metric": line.metric, "templates": args.template_set, "reference_clips": args.reference_clips,
-        "settings": getattr(processor, line.modality).to_dict(), "only": _words(args.only or ""), "limit": args.limit,
+        "settings": getattr(processor, line.modality).to_dict(), "only": only, "limit": args.limit,
         **(scorer.retrieved() if task == RETRIEVAL else scorer.learnt(shots) if task == FEW_SHOT else scorer.named()),
         "expected": line.expected, "notes": list(data.notes), "skipped": scorer.skipped,
     }  # fmt: skip
@@ -116,12 +117,12 @@ def _checked(args: argparse.Namespace) -> tuple[Line, str, list[int], Path | Non
         raise UsageError(f"--task {task}: {args.set} has {', '.join(line.tasks)}")
     if not Path(args.data).is_dir():
         raise UnreadableError(f"--data {args.data}: wanted a folder with {line.layout}, there is none")
-    shots = _words(args.shots)
+    shots = comma_separated(args.shots)
     if not shots or not all(word.isdecimal() and 0 < int(word) <= MOST for word in shots):
         raise UsageError(f"--shots: wanted whole numbers above zero, such as 1,2,4,8, got {args.shots!r}")
     for name, kind in OF_ONE.items():
         if getattr(args, name) and kind != line.modality:
-            raise UsageError(f"--{name.replace('_', '-')}: {args.set} has no {kind}, it is of {line.modality}")
+            raise UsageError(f"{option_of(name)}: {args.set} has no {kind}, it is of {line.modality}")
     out = check_out_file(args.out, (".json",), args) if args.out else None
     if out and task == FEW_SHOT:
         check_own([out.with_suffix(".png")], args)
@@ -234,10 +235,6 @@ class _Scorer:
 # ---- telling ----
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
 def _watcher(args: argparse.Namespace) -> Callable[[Sequence[Any], str], Iterable[Any]]:
     def watched(things: Sequence[Any], what: str) -> Iterable[Any]:
         with progress(what, total=len(things), quiet=args.quiet) as bar:
@@ -249,8 +246,7 @@ def _watcher(args: argparse.Namespace) -> Callable[[Sequence[Any], str], Iterabl
 
 
 def _write(out: Path, told: dict[str, Any], line: Line) -> None:
-    with written(out, ".json") as temporary:
-        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    save_figures(told, out)
     if FEW_SHOT in told and str(out) != STDOUT:
         from ..evaluate.paper.drawing import curve
         from ..files.pictures import MAKER
@@ -277,14 +273,8 @@ def _table(told: dict[str, Any], line: Line) -> str:
         tables.append([("examples of each class", *next(iter(learnt.values())))])
         tables[1] += [(head, *(f"{_percent(one['score'])} ± {_percent(one['deviation'])}" for one in found.values()))
                       for head, found in learnt.items()]  # fmt: skip
-    return "\n".join([*map(_aligned, tables), f"{told['items']:,} items; the paper's {line.expected:,}"])
+    return "\n".join([*map(aligned, tables), f"{told['items']:,} items; the paper's {line.expected:,}"])
 
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(map(str.rstrip, padded))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -123,6 +124,12 @@ def written(out: Path, stdout_suffix: str = PICTURE_SUFFIXES[0]) -> Iterator[Pat
         yield folder / f"out{stdout_suffix}"
         sys.stdout.buffer.write((folder / f"out{stdout_suffix}").read_bytes())
         sys.stdout.buffer.flush()
+
+
+def save_figures(told: Mapping[str, Any], out: Path) -> None:
+    """Write what was measured as JSON, whole."""
+    with written(out, ".json") as temporary:
+        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def save_picture(image: Image, out: Path, metadata: Mapping[str, Any] | None = None) -> None:

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..files.bundled import bundled_names
 from ..files.hub import INDEX, is_hub_id
 from ..train.recipe_files import recipe_path
-from .arguments import DEFAULT_MODEL, DTYPES, add_output
+from .arguments import DEFAULT_MODEL, DTYPES, add_output, option_of
 from .files import check_out_folder
 from .loading import ModelChoice, choose_device, choose_dtype, choose_model, load_encoder
 from .reporting import progress, quiet_models
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: the recipe's name)")
     group = parser.add_argument_group("instead of the recipe's values")
     for key, (metavar, help_) in CHANGES.items():
-        group.add_argument(f"--{key.replace('_', '-')}", metavar=metavar, help=help_)
+        group.add_argument(option_of(key), metavar=metavar, help=help_)
     parser.add_argument("--device", default="auto", help="of the encoder: auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: float16 on cuda, float32 elsewhere")
     add_output(parser)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import HostError
 from ..files.hub import pipeline_index
 from ..hosts.pictures import FIRST_FRAME, IP_ADAPTER_FILE, NOT_GUIDED
-from .arguments import DEFAULT_MODEL, UsageError, above_zero, finite, given_unwanted
+from .arguments import DEFAULT_MODEL, UsageError, above_zero, finite, given_unwanted, option_of
 from .inputs import Inputs, check_file, read_inputs
 from .loading import ModelChoice, choose_model, load_pipeline, one_reason
 from .names import display_names
@@ -111,7 +111,7 @@ def choose_host(args: argparse.Namespace, *, media: str = "image", option: str =
         Bind2GenError: there is no such file or folder, or no host in it.
     """
     if args.host is None:
-        if given := [f"--{n.replace('_', '-')}" for n in OF_HOSTS if getattr(args, n, None) is not None]:
+        if given := [option_of(n) for n in OF_HOSTS if getattr(args, n, None) is not None]:
             raise UsageError(f"{', '.join(given)}: they go with {option} FOLDER")
         return choose_model(args.model, args.imagebind, adapter=args.adapter)
     if args.model != DEFAULT_MODEL:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StoreError
 from ..files.bundled import bundled_names
 from ..modality import MODALITIES
-from .arguments import INPUT_MODALITIES, UsageError, above_zero, add_models, add_output, finite, whole
+from .arguments import (
+    INPUT_MODALITIES,
+    UsageError,
+    above_zero,
+    add_models,
+    add_output,
+    finite,
+    option_of,
+    whole,
+)
 from .loading import choose_device, choose_dtype, choose_model, encoder_fingerprint, load_encoder, load_settings
 from .reporting import FAILED, one_line, only_ours, progress, say
 from .sensors import add_sensors, sensor_options
@@ -99,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{folder}: wanted a folder, there is none")
     for name in ("workers", "gpus_per_worker"):
         if getattr(args, name) is not None and args.ray is None:
-            raise UsageError(f"--{name.replace('_', '-')}: there is no --ray")
+            raise UsageError(f"{option_of(name)}: there is no --ray")
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     if args.ray is None:
         choose_device(args.device)  # is it there?

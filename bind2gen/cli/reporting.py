@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,13 @@ def one_line(message: object) -> str:
     """A message on one line, without control characters."""
     text = printable(" ".join(str(message).split()))
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table for people: each column as wide as its longest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(map(str.rstrip, padded))
 
 
 def progress(name: str, *, total: int | None, quiet: bool) -> tqdm:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Bind2GenError, Bind2GenWarning
-from .arguments import UsageError, above_zero, finite, whole
+from .arguments import UsageError, above_zero, finite, option_of, whole
 
 if TYPE_CHECKING:
     from ..imagebind.processor import ImageBindProcessor
@@ -233,7 +233,7 @@ def _column(value: str | list[str]) -> Any:
 def _option(name: str, field: str) -> str:
     if field == "columns":
         return "--imu-accelerometer-columns"
-    return SHORTER.get(f"{name}_{field}", f"--{name}-{field.replace('_', '-')}")
+    return SHORTER.get(f"{name}_{field}", option_of(f"{name}_{field}"))
 
 
 # ---- messages ----

@@ -20,10 +20,10 @@ import numpy as np
 from ..errors import EmptyInputError, InputError, NonFiniteError, ShapeError, UnreadableError
 from .arrays import read_arrays
 from .atomic import written_whole
+from .parsed import SAFETENSORS_LENGTH_BYTES
 
 INPUTS, TIMES = "_inputs", "_times"  # after the modality's name
 DETAILS = "details"
-LENGTH_BYTES = 8  # in front of the header of a safetensors file, little-endian
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ def _save_safetensors(path: Path, embeddings: EmbeddingSet) -> None:
 def _sort_metadata(path: Path) -> None:
     """By name: safetensors writes it in an order that is another one in each process, and so would the file be."""
     with path.open("r+b") as file:
-        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        length = int.from_bytes(file.read(SAFETENSORS_LENGTH_BYTES), "little")
         header = json.loads(file.read(length))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         if len(text) <= length:
-            file.seek(LENGTH_BYTES)
+            file.seek(SAFETENSORS_LENGTH_BYTES)
             file.write(text.ljust(length))  # with spaces, as the format has it
 
 

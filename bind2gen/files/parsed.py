@@ -1,9 +1,11 @@
-"""JSON of strangers."""
+"""JSON of strangers, by itself and in front of a safetensors file."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+SAFETENSORS_LENGTH_BYTES = 8  # a little-endian integer in front says how long the JSON header is
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -20,9 +20,8 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
 from .hub import is_hub_id
-from .parsed import parse_json
+from .parsed import SAFETENSORS_LENGTH_BYTES, parse_json
 
-SAFETENSORS_LENGTH_BYTES = 8  # a little-endian integer in front says how long the JSON header is
 SAFETENSORS_MAX_HEADER = 100_000_000  # bytes, the format's own limit
 SHARED = 4  # times as large as the file all tensors may be: some lie in it once and have several names
 ZIP_MAGIC = b"PK\x03\x04"

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ..errors import Bind2GenError
-from ..stopping import ended, told_by_signals
+from ..files.stopping import ended, told_by_signals
 from ..train.recipe import load_stages
 from .texts import Texts
 

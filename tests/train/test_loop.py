@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from bind2gen.errors import InputError, NonFiniteError
-from bind2gen.stopping import Terminated, told_by_signals
+from bind2gen.files.stopping import Terminated, told_by_signals
 from bind2gen.train.curves import plot_curves, read_metrics
 from bind2gen.train.loop import LoopConfig, learning_rate_factor, step_of, train, weights_of
 from bind2gen.train.processes import averaged

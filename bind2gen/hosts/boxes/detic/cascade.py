@@ -145,8 +145,8 @@ def pool_regions(pyramid: Pyramid, boxes: list[torch.Tensor], size: int) -> torc
     rois = torch.cat(
         [torch.cat([torch.full_like(b[:, :1], i), b.float()], 1) for i, b in enumerate(boxes)]
     )  # (N, 5): which picture, xyxy
-    if len(rois) and float(rois.abs().max()) > LARGEST:
-        raise NonFiniteError(f"Detic: a box of {float(rois.abs().max()):.3g} pixels; check its weights")
+    if len(rois) and (largest := float(rois.abs().max())) > LARGEST:
+        raise NonFiniteError(f"Detic: a box of {largest:.3g} pixels; check its weights")
     areas = (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])
     levels = torch.floor(CANONICAL_LEVEL + torch.log2(areas.sqrt() / CANONICAL_SIZE + 1e-8))
     finest = int(math.log2(STRIDES[0]))

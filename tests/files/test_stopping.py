@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bind2gen.stopping import Terminated, ended, told_by_signals
+from bind2gen.files.stopping import Terminated, ended, told_by_signals
 
 CALL = ctypes.CFUNCTYPE(None)  # from C, where exceptions end
 
