@@ -20,9 +20,13 @@ CALL = ctypes.CFUNCTYPE(None)  # from C, where exceptions end
 )
 def test_a_signal_that_falls_into_a_call_from_c_comes_again(number, kind, words, code, capfd):
     before = sys.unraisablehook
-    with pytest.raises(KeyboardInterrupt) as caught, told_by_signals():
-        CALL(lambda: signal.raise_signal(number))()
-        time.sleep(20)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught, told_by_signals():
+            CALL(lambda: signal.raise_signal(number))()
+            time.sleep(20)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert type(caught.value) is kind and ended(caught.value) == (words, code)
     assert sys.unraisablehook is before and capfd.readouterr().err == ""
 
