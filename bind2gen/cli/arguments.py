@@ -15,6 +15,7 @@ from .reporting import one_line
 INPUT_MODALITIES = ("audio", "image", "text", "video", "depth", "thermal", "imu")
 UNWANTED = {"audio": ("FILE", "not what makes this sound"), "text": ("TEXT", "not this"), "image": ("FILE", "not this")}
 DTYPES = ("auto", "float32", "float16", "bfloat16")
+DTYPE_HELP = "auto: float16 on cuda; bfloat16 for large models on processors that multiply it (info); else float32"
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000  # the noise schedules of the hosts have that many
 USAGE_CODE = 2
@@ -191,7 +192,7 @@ def add_models(parser: argparse.ArgumentParser, *, model_help: str) -> None:
     group.add_argument(
         "--device", default="auto", help="auto (cuda, mps or cpu, the first there is), cpu, cuda, cuda:1, mps"
     )
-    group.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: float16 on cuda, float32 elsewhere")
+    group.add_argument("--dtype", choices=DTYPES, default="auto", help=DTYPE_HELP)
     group.add_argument(
         "--batch-size", type=whole(1, 1024), default=4, metavar="N", help="inputs and pictures at a time"
     )

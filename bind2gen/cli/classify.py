@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     towers = {*named, *files, *(["text"] if words or not {"audio", "depth", "thermal", "imu"} & {*files} else [])}
     if args.classifier:
         towers = set(named)
-    options = {"device": device, "dtype": choose_dtype(args.dtype, device), "quiet": args.quiet}
+    options = {"device": device, "dtype": choose_dtype(args.dtype, device, choice), "quiet": args.quiet}
     model, processor = load_encoder(choice, modalities=sorted(towers), **options)
     sensors.adapt(processor)
     if args.classifier:

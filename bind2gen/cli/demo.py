@@ -166,7 +166,7 @@ def _studios(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, AnyS
     store = _opened(args.db, choice) if SEARCH in names else None
     words = words_of(choice.encoder)
     device, drawing, parts = choose_device(args.device), None, None
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     if drawn:
         pipe = load_chosen(choice, modalities=list(INPUT_MODALITIES), device=device, dtype=dtype, quiet=args.quiet)
         known = understanding(pipe, choice)

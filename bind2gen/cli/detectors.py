@@ -47,7 +47,7 @@ def load_detection(
     with progress("load detector", total=None, quiet=args.quiet):
         detector = load_detector(args.detector or Path(choice.source) / DETECTOR_PART, device=device)
     encoder, processor = parts or load_encoder(
-        choice, modalities=modalities, device=device, dtype=choose_dtype("float32", device), quiet=args.quiet
+        choice, modalities=modalities, device=device, dtype=choose_dtype("float32", device, choice), quiet=args.quiet
     )
     return _joined(args, encoder, processor, detector)
 

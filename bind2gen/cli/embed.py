@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     out = check_out_file(args.out, SUFFIXES, args)
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     import torch
 
     from ..files.embeddings import EmbeddingSet, save_embeddings

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         photos = load_photos(judged, half=None if args.held_out else 1, limit=args.limit)
         bar.update()
     # The model before the judge: what is wrong with it should show before the long work.
-    dtype = choose_dtype("auto", device)
+    dtype = choose_dtype("auto", device, choice)
     pipe = load_pipeline(choice, modalities=[], device=device, dtype=dtype, quiet=args.quiet)
     judge = prepare_judge(
         data.training, data.photos, list(JUDGED), judge_folder, steps=args.judge_steps, quiet=args.quiet

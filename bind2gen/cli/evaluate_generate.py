@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     out = check_out_file(args.out, (".json",), args) if args.out else None
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     device = choose_device(args.device)
-    options = {"device": device, "dtype": choose_dtype(args.dtype, device), "quiet": args.quiet}
+    options = {"device": device, "dtype": choose_dtype(args.dtype, device, choice), "quiet": args.quiet}
     model, processor = load_encoder(choice, modalities=["audio", "image"], **options)
     from ..imagebind.embedding import embed_inputs
 

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     out = check_out_folder(args.out, files=FILES, args=args)
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     try:
         from ..evaluate import harness
         from ..evaluate.mteb import ImageBindEncoder

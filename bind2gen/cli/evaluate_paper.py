@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     for note in data.notes:
         say(f"bind2gen: note: {args.set}: {note}")
     towers = sorted({line.modality, "image" if task == RETRIEVAL else "text"})
-    options = {"device": device, "dtype": choose_dtype(args.dtype, device), "quiet": args.quiet}
+    options = {"device": device, "dtype": choose_dtype(args.dtype, device, choice), "quiet": args.quiet}
     model, processor = load_encoder(choice, modalities=towers, **options)
     _ask(processor, args)
     scorer = _Scorer(args, line, data, model, processor)

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.strength != "constant" and not (choice.host and choice.host.own_frames):
         raise UsageError(f"--strength {args.strength}: it goes with --host FOLDER of an AnimateDiff")
     device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     sound = _heard(inputs)
     count = max(1, round(sound.seconds * args.fps))
     if count > MAX_FRAMES:

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..files.bundled import bundled_names
 from ..files.hub import INDEX, is_hub_id
 from ..train.recipe_files import recipe_path
-from .arguments import DEFAULT_MODEL, DTYPES, add_output, option_of
+from .arguments import DEFAULT_MODEL, DTYPE_HELP, DTYPES, add_output, option_of
 from .files import check_out_folder
 from .loading import ModelChoice, choose_device, choose_dtype, choose_model, load_encoder
 from .reporting import progress, quiet_models
@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
     for key, (metavar, help_) in CHANGES.items():
         group.add_argument(option_of(key), metavar=metavar, help=help_)
     parser.add_argument("--device", default="auto", help="of the encoder: auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: float16 on cuda, float32 elsewhere")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help=DTYPE_HELP)
     add_output(parser)
     parser.set_defaults(run=run)
 
@@ -107,7 +107,7 @@ def _embedded(
     with progress("target", total=texts, quiet=args.quiet or bool(recipe.target.vectors)) as bar:
         target = target_vocabulary(recipe, names, progress=bar.update)
     model, processor = load_encoder(
-        choice, modalities=["text"], device=device, dtype=choose_dtype(args.dtype, device), quiet=args.quiet
+        choice, modalities=["text"], device=device, dtype=choose_dtype(args.dtype, device, choice), quiet=args.quiet
     )
     with progress("encode", total=texts, quiet=args.quiet) as bar:
         source = embed_names(names, EncoderText(model, processor), templates=recipe.templates, progress=bar.update)

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from ..space.zero_shot import pair_scale, template_set
     from ..train.few_shot import fit_classifier, write_classifier
 
-    options = {"device": device, "dtype": choose_dtype(args.dtype, device), "quiet": args.quiet}
+    options = {"device": device, "dtype": choose_dtype(args.dtype, device, choice), "quiet": args.quiet}
     model, processor = load_encoder(choice, modalities=sorted({kind, "text"}), **options)
     sensors.adapt(processor)
     found = inputs.embedded(model, processor, sensors, batch_size=args.batch_size, quiet=args.quiet)[kind]

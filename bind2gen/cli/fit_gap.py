@@ -125,7 +125,7 @@ def _embedded(
     inputs = read_inputs(expanded, keep_going=keep_going)
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     model, processor = load_encoder(choice, modalities=list(given), device=device, dtype=dtype, quiet=args.quiet)
     sensors.adapt(processor)
     import torch

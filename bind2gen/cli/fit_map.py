@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not Path(repository := TARGETS.get(args.to, (args.to, ""))[0]).exists():
         check_hub(repository, "--to")
-    place = {"device": device, "dtype": choose_dtype(args.dtype, device)}
+    place = {"device": device, "dtype": choose_dtype(args.dtype, device, choice)}
     model, processor = load_encoder(choice, modalities=["image"], **place, quiet=args.quiet)
     with quiet_models(quiet=args.quiet), one_reason(args.to):
         target = TargetEncoder(args.to, **place)

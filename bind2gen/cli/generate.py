@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     check_regions(args, choice, inputs.count)
     unwanted = read_unwanted(args, choice)
     device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     check_size(args, choice, at_once=args.batch_size, kept=args.batch_size, device=device, dtype=dtype)
     import torch
 

@@ -171,7 +171,7 @@ def _embedder(args: argparse.Namespace, choice: ModelChoice, facts: Facts, senso
     from ..store.encoder import Encoder
 
     device, names = choose_device(args.device), facts.settings["modalities"]
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     model, processor = load_encoder(choice, modalities=names, device=device, dtype=dtype, quiet=args.quiet)
     sensors.adapt(processor)
     encoder = Encoder.of(model, processor, choice.imagebind or choice.source)

@@ -72,7 +72,10 @@ def _devices() -> list[dict[str, str]]:
         for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     ]
     mps = [{"name": "mps", "description": "Apple GPU"}] if torch.backends.mps.is_available() else []
-    return [*cuda, *mps, {"name": "cpu", "description": f"{torch.get_num_threads()} threads"}]
+    from ..imagebind.fused import fast_bfloat16
+
+    fast = f"bfloat16 by {how}" if (how := fast_bfloat16()) else "no fast bfloat16"
+    return [*cuda, *mps, {"name": "cpu", "description": f"{torch.get_num_threads()} threads, {fast}"}]
 
 
 def _hosts() -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     # Two kinds of pictures have no scale of their own, so texts lend theirs.
     towers = sorted({*named, "text"} if args.shares else named)
-    options = {"device": device, "dtype": choose_dtype(args.dtype, device), "quiet": args.quiet}
+    options = {"device": device, "dtype": choose_dtype(args.dtype, device, choice), "quiet": args.quiet}
     model, processor = load_encoder(choice, modalities=towers, **options)
     sensors.adapt(processor)
     found = inputs.embedded(model, processor, sensors, batch_size=args.batch_size, quiet=args.quiet)

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     choice = choose_host(args)
     unwanted = read_unwanted(args, choice)
     device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     check_size(args, choice, at_once=args.batch_size, kept=args.frames, device=device, dtype=dtype)
     import torch
 

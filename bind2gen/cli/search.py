@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     sheet = check_out_file(args.sheet, PICTURE_SUFFIXES, args) if args.sheet else None
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     from ..store import EmbeddingStore
     from ..store.encoder import Encoder
     from ..store.relevance import Relevance

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise UnreadableError(f"--assets {args.assets}: wanted a folder with ImageBind's sample files, there is none")
     choice = choose_model(DEFAULT_MODEL, args.imagebind, needs_pipeline=False)
     device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
+    dtype = choose_dtype(args.dtype, device, choice)
     from ..imagebind import published
 
     published.sample_files(args.assets)  # before gigabytes are read

@@ -23,6 +23,7 @@ NETWORK_ARGS = ("act_layer", "pad_type")  # others could make timm fetch or unpi
 MODULES_FILE = "modules.json"  # what sentence-transformers looks for in a folder
 # Named, not imported: sentence-transformers need not be installed.
 SENTENCE_MODULE = "bind2gen.imagebind.sentence_module.ImageBindSentenceModule"
+LARGE = 10_000_000  # parameters
 NETWORK_STRIDE = 32  # pixels a cell, of the last features of timm's networks
 
 
@@ -168,6 +169,11 @@ class ImageBindConfig(PreTrainedConfig):
         modules = [{"idx": 0, "name": "0", "path": "", "type": SENTENCE_MODULE}]
         Path(json_file_path).with_name(MODULES_FILE).write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
         super().to_json_file(json_file_path, *args, **options)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a tower is of the size of ImageBind's, whose smallest has 19 million parameters in its trunk."""
+        return any(12 * tower["depth"] * tower["width"] ** 2 > LARGE for tower in self.towers.values())
 
     def tower(self, name: str) -> TowerConfig:
         """Settings of one tower, frozen."""

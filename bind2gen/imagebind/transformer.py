@@ -9,6 +9,7 @@ from torchvision.ops import StochasticDepth
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .config import TowerConfig
+from .fused import added_linear, linear, linear_gelu
 
 NORM_EPS = 1e-6
 MLP_RATIO = 4
@@ -18,7 +19,7 @@ class Attention(nn.Module):
     """Multi-head self-attention; with ``bias_kv`` one learned key and value is appended to the sequence.
 
     ``readout`` limits the queries to some rows: the last block of a tower feeds only its head, so only the
-    class (or end-of-text) row needs an output there.
+    class (or end-of-text) row needs an output there. ``kept`` is what the result, after ``drop_path``, is added to.
     """
 
     def __init__(self, width: int, heads: int, *, bias_kv: bool, causal: bool) -> None:
@@ -29,8 +30,10 @@ class Attention(nn.Module):
         self.bias_k = nn.Parameter(torch.zeros(1, 1, width)) if bias_kv else None
         self.bias_v = nn.Parameter(torch.zeros(1, 1, width)) if bias_kv else None
 
-    def forward(self, x: torch.Tensor, readout: torch.Tensor | None = None) -> torch.Tensor:
-        q, k, v = self.in_proj(x).chunk(3, dim=-1)
+    def forward(
+        self, x: torch.Tensor, kept: torch.Tensor, drop_path: nn.Module, readout: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        q, k, v = linear(self.in_proj, x).chunk(3, dim=-1)
         if readout is not None:
             q = take_rows(q, readout)
         if self.bias_k is not None:
@@ -41,19 +44,19 @@ class Attention(nn.Module):
         if self.causal and readout is not None:
             mask = (torch.arange(x.shape[1], device=x.device) <= readout[:, None])[:, None, None]  # (B, 1, 1, T)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=self.causal and readout is None)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return added_linear(kept, self.out_proj, mixed.transpose(1, 2).flatten(2), drop_path)
 
 
 class MLP(nn.Module):
-    """Linear, exact GELU, linear."""
+    """Linear, exact GELU, linear, added to ``kept``."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, MLP_RATIO * width)
         self.fc2 = nn.Linear(MLP_RATIO * width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x: torch.Tensor, kept: torch.Tensor, drop_path: nn.Module) -> torch.Tensor:
+        return added_linear(kept, self.fc2, linear_gelu(self.fc1, x), drop_path)
 
 
 class Block(GradientCheckpointingLayer):
@@ -69,8 +72,8 @@ class Block(GradientCheckpointingLayer):
 
     def forward(self, x: torch.Tensor, readout: torch.Tensor | None = None) -> torch.Tensor:
         kept = x if readout is None else take_rows(x, readout)
-        kept = kept + self.drop_path(self.attention(self.norm1(x), readout))
-        return kept + self.drop_path(self.mlp(self.norm2(kept)))
+        kept = self.attention(self.norm1(x), kept, self.drop_path, readout)
+        return self.mlp(self.norm2(kept), kept, self.drop_path)
 
 
 def take_rows(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

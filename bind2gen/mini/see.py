@@ -90,7 +90,8 @@ class End(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """(N, width) class tokens as attention left them -> (N, D) unit norm."""
-        return F.normalize(self.head(rows + self.block.mlp(self.block.norm2(rows))), dim=-1)
+        rows = self.block.mlp(self.block.norm2(rows), rows, self.block.drop_path)
+        return F.normalize(self.head(rows), dim=-1)
 
 
 def features_of(network: nn.Module, values: torch.Tensor) -> torch.Tensor:

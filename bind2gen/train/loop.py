@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError, NonFiniteError
 from ..files.atomic import swap_in, written_whole
+from ..imagebind.fused import fast_bfloat16
 from .curves import LOG, forget, plot_curves
 from .processes import averaged, interruptible, share_weights
 
@@ -68,7 +69,7 @@ StepLoss = Callable[[int, np.random.Generator], tuple[torch.Tensor, dict[str, fl
 
 def half_precision(device: str = "cpu", *, wanted: bool = True) -> torch.autocast:
     """Autocast to bfloat16 where that is fast: processors that only emulate it take seven times as long."""
-    fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    fast = device != "cpu" or bool(fast_bfloat16())
     return torch.autocast(device, torch.bfloat16, enabled=wanted and fast)
 
 

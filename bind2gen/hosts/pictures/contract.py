@@ -78,6 +78,7 @@ class Host(ABC):
         file: name of a file beside the folders of a saved pipeline, of which :meth:`load` takes another by ``file=``.
         guidance: the argument above 1 by which a call is guided away from the negative half.
         scheduler: the part that counts the steps.
+        float32_on_cpu: whether torch lacks what it needs in half precision on a CPU.
         own_frames: of films, whether each frame can have an embedding and a weight of its own.
     """
 
@@ -89,6 +90,7 @@ class Host(ABC):
     file = ""
     guidance = "guidance_scale"
     scheduler = "scheduler"
+    float32_on_cpu = False
     own_frames = False
 
     def takes(self, kind: type) -> bool:

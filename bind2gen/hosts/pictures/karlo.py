@@ -37,6 +37,7 @@ class Karlo(Host):
         {"guidance_scale": "decoder_guidance_scale", "num_inference_steps": "decoder_num_inference_steps"}
     )
     scheduler = "decoder_scheduler"
+    float32_on_cpu = True
 
     @contextmanager
     def conditioned(
