@@ -1,12 +1,14 @@
-"""All that is to be known of a card, in under four minutes, when there is one for a short time. By hand:
+"""All that is to be known of a card, in under nine minutes, when there is one for a short time. By hand:
 
-    python tests/bench/gpu_all.py [--out FOLDER] [--compile] [--only encoder pictures full]
+    python tests/bench/gpu_all.py [--out FOLDER] [--reference REFERENCE] [--compile] [--only encoder fronts ...]
 
 Encoder: every tower at full size with the golden values' made-up weights, in float32, bfloat16 and float16: its error
-against the reference's recorded output, items a second and peak memory; with ``--compile`` also compiled. Pictures: the
-bundled pipeline on the card beside the processor, in each precision and offloaded. Full: Stable unCLIP 2.1's published
-architecture with made-up weights, through our loading path. Each part is written to ``FOLDER/gpu_all.json`` when it is
-done. Without a card it runs at toy size, to try the script itself.
+against the reference's recorded output, and with ``--compile`` what compiling changes. Fronts: log-mel spectrograms
+made on the card, as a share of the encoder's time. Pictures: the bundled pipeline on the card beside the processor, in
+each precision and offloaded. Full: Stable unCLIP 2.1's published architecture with made-up weights, through our loading
+path. Towers: ``bench_towers.py``, last. Each part is written to ``FOLDER/gpu_all.json`` when it is done, towers to
+``towers.json`` and ``towers.png``. ``pytest -k cuda tests`` holds the toy hosts against the processor. Without a card
+it runs at toy size, to try the script itself.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ import numpy as np
 import torch
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "parity"), str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+import bench_towers  # noqa: E402
 import bench_unclip  # noqa: E402
 import cases  # noqa: E402
 
-from bind2gen import ImageBindUnCLIPPipeline, bundled_path  # noqa: E402
+from bind2gen import ImageBindProcessor, ImageBindUnCLIPPipeline, bundled_path  # noqa: E402
 
 CARD = torch.cuda.is_available()
 DEVICE = "cuda" if CARD else "cpu"
@@ -65,26 +68,35 @@ def encoder(compiled: bool) -> Iterator[dict[str, Any]]:
         for dtype in DTYPES:
             model = cases.cast(whole, getattr(torch, dtype)).to(DEVICE)
             for name in names:
-                x = inputs[name].to(DEVICE)
-                many = x[:1].expand(BATCH, *x.shape[1:]).contiguous()
-                row = {"case": name, "dtype": dtype, "batch": BATCH}
+                row, x = {"case": name, "dtype": dtype}, inputs[name].to(DEVICE)
                 with torch.inference_mode():
                     got = model.encode(name, x, reference_scale=True)
                     row["error"] = cases.relative_error(got.float().cpu(), golden[name])
-                    yield row | rate(lambda m=model, n=name, x=many: m.encode(n, x), BATCH)
-                    if compiled and dtype == "bfloat16" and name in ("image", "audio"):
-                        yield row | {"compiled": True} | _compiled(model, name, many)
+                    if compiled and name in ("image", "audio"):
+                        made = torch.compile(model.encode)(name, x, reference_scale=True)
+                        row["compiled_beside_eager"] = cases.relative_error(
+                            made.float().cpu(), got.float().cpu().numpy()
+                        )
+                yield row
             del model
             _free()
         del whole
 
 
-def _compiled(model: torch.nn.Module, name: str, x: torch.Tensor) -> dict[str, float]:
-    started = time.perf_counter()
-    encode = torch.compile(model.encode)
-    encode(name, x)
-    _wait()
-    return {"compile_s": round(time.perf_counter() - started, 1)} | rate(lambda: encode(name, x), len(x))
+def fronts() -> Iterator[dict[str, Any]]:
+    """Waveforms to spectrograms to embeddings, on the card, in float16 there."""
+    processor = ImageBindProcessor()
+    model = bench_towers.our_tower("audio", "float16" if CARD else "float32")
+    sounds = list(torch.randn(BATCH, 32_000).numpy())
+
+    def spectrograms() -> torch.Tensor:
+        return processor(audio=sounds, sampling_rate=16_000, device=DEVICE)["audio_values"]
+
+    clips = spectrograms()
+    made = rate(spectrograms, len(clips))
+    with torch.inference_mode():
+        embedded = rate(lambda: model.encode("audio", clips), len(clips))
+    yield {"spectrograms": made, "encoder": embedded, "share": embedded["items_per_s"] / made["items_per_s"]}
 
 
 def pictures() -> Iterator[dict[str, Any]]:
@@ -167,12 +179,13 @@ def _free() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder for gpu_all.json")
-    parser.add_argument("--compile", action="store_true", help="image and sound towers compiled too")
-    parser.add_argument("--only", nargs="+", choices=("encoder", "pictures", "full"))
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder for the results")
+    parser.add_argument("--reference", type=Path, help="a checkout of facebookresearch/ImageBind, for towers")
+    parser.add_argument("--compile", action="store_true", help="compiled, too")
+    parser.add_argument("--only", nargs="+", choices=("encoder", "fronts", "pictures", "full", "towers"))
     options = parser.parse_args()
-    parts = {"pictures": pictures, "encoder": lambda: encoder(options.compile), "full": full}
-    about = {"torch": torch.__version__, "device": torch.cuda.get_device_name() if CARD else "no card"}
+    parts = {"encoder": lambda: encoder(options.compile), "fronts": fronts, "pictures": pictures, "full": full}
+    about = bench_towers.about()
     result: dict[str, Any] = dict(about)
     print(about, flush=True)
     for name, part in parts.items():
@@ -185,6 +198,9 @@ def main() -> None:
             result[name] = rows
             (options.out / "gpu_all.json").write_text(json.dumps(result, indent=1) + "\n")
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+    if not options.only or "towers" in options.only:
+        few = {} if CARD else {"only": ["imu"], "batches": [1]}
+        bench_towers.run(options.out, options.reference, compiled=options.compile, **few)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import replace
 
@@ -46,6 +47,14 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(sounding, draw, vectors, gui
         alone = draw(sounding, vectors[i : i + 1], first=num * i, pictures=num, prompt=prompt, **call)
         assert abs(alone - batch[num * i : num * i + num]).max() < TOLERANCE.get(sounding.slot.name, 1e-5)
     assert abs(batch[0] - batch[num]).max() > 1e-3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")
+def test_cuda_in_float16_draws_what_the_processor_draws(pipe, sounding, in_front, draw, vectors):
+    moved = copy.deepcopy(pipe).to("cuda", torch.float16)
+    difference = abs(draw(in_front(moved), vectors[:1]) - draw(sounding, vectors[:1])).mean()
+    far = abs(draw(sounding, vectors[1:2]) - draw(sounding, vectors[:1])).mean()
+    assert difference < 0.2 * far  # bfloat16 on a processor, which is eight times as coarse: at most 0.09
 
 
 def test_what_is_saved_and_loaded_draws_the_same(pipe, sounding, in_front, draw, vectors, tmp_path):

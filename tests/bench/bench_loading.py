@@ -1,12 +1,10 @@
-"""Speed and memory of the encoder beside the reference model, in one run. By hand:
+"""Time and memory to load the encoder for sounds, beside the reference model. By hand:
 
-    python tests/bench/bench_encoder.py --reference REFERENCE --checkpoint imagebind_huge.pth [--threads 2] [--json OUT]
+    python tests/bench/bench_loading.py --reference REFERENCE --checkpoint imagebind_huge.pth [--threads 2] [--json OUT]
 
 REFERENCE is a checkout of facebookresearch/ImageBind. The checkpoint is the released file, or a stand-in with made-up
-values that is written to that path if nothing is there (4.8 GB; speed does not depend on the values). Throughput:
-models take turns within each round, medians over rounds, of wall time and of the process's CPU time (the steadier one
-on a machine that does other work). Loading: one fresh process each, time from imported to loaded and to the first
-embedding, and the process's peak resident memory.
+values that is written to that path if nothing is there (4.8 GB; speed does not depend on the values). One fresh process
+each: time from imported to loaded and to the first embedding, and the process's peak resident memory.
 """
 
 from __future__ import annotations
@@ -21,10 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import torch
 
@@ -36,10 +31,8 @@ from bind2gen.imagebind.checkpoint import load_official_checkpoint  # noqa: E402
 from bind2gen.imagebind.model import ImageBindModel  # noqa: E402
 from bind2gen.imagebind.released_names import reference_key  # noqa: E402
 
-BATCH = {"image": (1, 1, 3, 224, 224), "audio": (1, 3, 1, 128, 204)}  # one picture; one sound of three clips
-UNITS = {"image": "images/s", "audio": "clips/s"}
-# Wanted, as ratios to the reference in float32: throughput at least, load time and memory at most.
-WANTED = {"float32": 1.0, "bfloat16": 1.6, "load": 0.25}
+SHAPE = (1, 3, 1, 128, 204)  # one sound of three clips
+WANTED = 0.25  # at most, as a ratio to the reference
 RATIOS = ("load_s", "load_cpu_s", "first_s", "peak_gb")
 
 
@@ -53,64 +46,6 @@ def write_stand_in(path: Path) -> None:
     for name, scale in {"audio": 20, "depth": 5, "thermal": 10, "imu": 5}.items():
         state[f"modality_postprocessors.{name}.1.log_logit_scale"] = torch.tensor(math.log(scale))
     torch.save(state, path)
-
-
-# ---- throughput ----
-
-
-def encoders(checkpoint: Path) -> dict[str, Callable[[str, torch.Tensor], torch.Tensor]]:
-    """Each model as ``(case, x)`` to embeddings. The reference shares the mapped file's pages with ours."""
-    on_cpu = partial(torch.linspace, device="cpu")  # its drop-path rates, which it reads as numbers
-    with mock.patch.object(torch, "linspace", on_cpu), torch.device("meta"):
-        reference = reference_model("huge")
-    reference.load_state_dict(torch.load(checkpoint, mmap=True, weights_only=True), assign=True)
-    ours = {
-        dtype: load_official_checkpoint(checkpoint, modalities=list(BATCH), dtype=getattr(torch, dtype))
-        for dtype in ("float32", "bfloat16")
-    }
-
-    def run_reference(case: str, x: torch.Tensor) -> torch.Tensor:
-        tower = {"image": "vision"}.get(case, case)
-        return reference({tower: x.squeeze(1) if case == "image" else x})[tower]
-
-    return {
-        "reference float32": run_reference,
-        "ours float32": lambda case, x: ours["float32"].encode(case, x, reference_scale=True),
-        "ours bfloat16": lambda case, x: ours["bfloat16"].encode(case, x, reference_scale=True),
-    }
-
-
-@torch.inference_mode()
-def throughput(checkpoint: Path, rounds: int) -> list[dict[str, object]]:
-    runs, rows = encoders(checkpoint), []
-    for case, shape in BATCH.items():
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        embeds = {name: run(case, x) for name, run in runs.items()}  # also the warm-up
-        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-        for _ in range(rounds):
-            for name, run in runs.items():
-                wall, cpu = time.perf_counter(), time.process_time()
-                run(case, x)
-                taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-        medians = {name: [statistics.median(column) for column in zip(*taken[name], strict=True)] for name in runs}
-        base, golden = medians["reference float32"], embeds["reference float32"]
-        for name, (wall, cpu) in medians.items():
-            rows.append(
-                {
-                    "case": case,
-                    "model": name,
-                    "rate": shape[0] * shape[1] / wall,
-                    "unit": UNITS[case],
-                    "wall_ratio": base[0] / wall,
-                    "cpu_ratio": base[1] / cpu,
-                    "error": cases.relative_error(embeds[name], golden.numpy()),
-                    "wanted": WANTED[name.split()[1]],
-                }
-            )
-    return rows
-
-
-# ---- loading ----
 
 
 def peak_memory() -> int:
@@ -132,7 +67,7 @@ def load_once(which: str, checkpoint: Path) -> dict[str, float]:
     else:
         model = load_official_checkpoint(checkpoint, modalities=["audio"])
     loaded, cpu = time.perf_counter(), time.process_time() - cpu
-    x = torch.zeros(BATCH["audio"])
+    x = torch.zeros(SHAPE)
     with torch.inference_mode():
         model({"audio": x}) if which == "reference" else model.encode("audio", x)
     first = time.perf_counter()
@@ -155,14 +90,6 @@ def loading(arguments: argparse.Namespace) -> list[dict[str, object]]:
     return rows
 
 
-def show_throughput(rows: list[dict[str, object]]) -> None:
-    print(f"{'case':6} {'model':18} {'rate':>16} {'x wall':>8} {'x CPU':>8} {'wanted':>8} {'error':>9}")
-    for row in rows:
-        rate = f"{row['rate']:.3f} {row['unit']}"
-        ratios = f"{row['wall_ratio']:8.2f} {row['cpu_ratio']:8.2f} {row['wanted']:8.2f}"
-        print(f"{row['case']:6} {row['model']:18} {rate:>16} {ratios} {row['error']:9.1e}", flush=True)
-
-
 def show_loading(rows: list[dict[str, object]]) -> None:
     titles = f"{'load s':>8} {'load CPU s':>11} {'first embedding s':>18} {'peak GB':>8} {'imports GB':>11}"
     print(f"{'audio only':12} {titles}")
@@ -171,7 +98,7 @@ def show_loading(rows: list[dict[str, object]]) -> None:
         print(f"{row['model']:12} {times} {row['peak_gb']:8.2f} {row['import_gb']:11.2f}")
     ratios = [rows[1][f"{key}_ratio"] for key in RATIOS]
     print(f"{'ratio':12} {ratios[0]:8.3f} {ratios[1]:11.3f} {ratios[2]:18.3f} {ratios[3]:8.3f}", end="")
-    print(f"   wanted: at most {WANTED['load']}", flush=True)
+    print(f"   wanted: at most {WANTED}", flush=True)
 
 
 def main() -> None:
@@ -179,9 +106,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of facebookresearch/ImageBind")
     parser.add_argument("--checkpoint", type=Path, required=True, help="imagebind_huge.pth; made up there if missing")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--load-rounds", type=int, default=1)
-    parser.add_argument("--part", choices=("all", "loading", "throughput"), default="all")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--load-once", choices=("reference", "ours"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -194,13 +119,8 @@ def main() -> None:
     if not arguments.checkpoint.exists():
         write_stand_in(arguments.checkpoint)
     machine = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
-    result = machine | {"platform": platform.platform()} | {"threads": arguments.threads, "rounds": arguments.rounds}
-    if arguments.part != "loading":
-        result["throughput"] = throughput(arguments.checkpoint, arguments.rounds)
-        show_throughput(result["throughput"])
-    if arguments.part != "throughput":
-        result["loading"] = loading(arguments)
-        show_loading(result["loading"])
+    result = machine | {"platform": platform.platform(), "threads": arguments.threads, "loading": loading(arguments)}
+    show_loading(result["loading"])
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
