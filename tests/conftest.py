@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import runpy
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+WALL = Path(__file__).with_name("wall")
+# Of the libraries themselves nothing is asked to stay offline: that they do is what is to be seen.
+for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_OFFLINE"):
+    os.environ.pop(name, None)
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # of visitors' gradio_client and the Trainer; test_offline goes without
+# Processes that tests begin, and their own, have the same wall, and note what they try in this process's file.
+_log = tempfile.NamedTemporaryFile(prefix="bind2gen-wall-")  # noqa: SIM115  (as long as this process)
+os.environ["WALL_LOG"] = _log.name
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(WALL), os.environ.get("PYTHONPATH"))))
+runpy.run_path(str(WALL / "sitecustomize.py"))
+
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -167,6 +181,21 @@ def build_pipeline() -> ImageBindUnCLIPPipeline:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+@pytest.fixture(autouse=True)
+def stays_at_home(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in whose time something reached for the network, unless it is marked to ask for it."""
+    before = os.path.getsize(_log.name)
+    yield
+    with open(_log.name) as file:
+        file.seek(before)
+        tried = [json.loads(line) for line in file]
+    # A visitor's program, which asks the hub who may be calling.
+    tried = [one for one in tried if not any("gradio_client/client.py" in frame for frame in one[2])]
+    if tried and not request.node.get_closest_marker("asks_the_network"):
+        what, host, stack = tried[0]
+        pytest.fail(f"{len(tried)} reached for the network: {what} of {host}\n{''.join(stack)}")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 an input, a model or the machine cannot do it; 2 the comma
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -46,6 +47,9 @@ from .reporting import FAILED, one_line, quiet_libraries
 
 USAGE = 2
 DEBUG_VARIABLE = "BIND2GEN_DEBUG"
+# Objects made between two searches for garbage. With Python's 700 a sixth of the time that torch, diffusers and
+# transformers take to import goes into looking through what stays anyway.
+SEARCH_EVERY = 50_000
 logger = logging.getLogger(__name__)
 COMMANDS = (
     generate, film, morph, detect, embed, index, search, classify, matrix, inspect, demo, evaluate, convert, verify,
@@ -82,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be valid in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
-    args = argparse.Namespace()
+    args, thresholds = argparse.Namespace(), gc.get_threshold()
+    gc.set_threshold(SEARCH_EVERY, *thresholds[1:])
     try:
         with told_by_signals():
             args = build_parser().parse_args(argv)
@@ -115,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(args, "the device is out of memory; try a smaller --batch-size or --device cpu", FAILED)
         advice = f"set {DEBUG_VARIABLE}=1 for the traceback"
         return _fail(args, f"unexpected {kind}: {one_line(error)}; {advice}", FAILED)
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def _fail(args: object, message: object, code: int) -> int:

@@ -31,7 +31,7 @@ Texts = str | Sequence[str]
 PROGRAM = ("bind2gen", "generate")
 CHOSEN = ("seed", "num_images", "best_of")
 # Of a run, not of a picture; a picture has a seed of its own, and was chosen already.
-OF_A_RUN = ("out", "like", "keep_paths", "json", "quiet", "verbose", "overwrite", "keep_going", "batch_size",
+OF_A_RUN = ("out", "like", "keep_paths", "json", "quiet", "verbose", "overwrite", "keep_going", "batch_size", "profile",
             *CHOSEN)  # fmt: skip
 FILES = (*(name for name in INPUT_MODALITIES if name != "text"),
          *(f"not_{name}" for name in UNWANTED if name != "text"), "begin_with")  # fmt: skip
@@ -68,9 +68,9 @@ class Recorder:
         self.args = args
         self.inputs: list[tuple[Mapping[str, Texts], Mapping[str, Texts]]] = []
         self._hashes: dict[str, str] = {}
-        defaults = {"steps": pipe.defaults.get("num_inference_steps"), "guidance": pipe.defaults.get("guidance_scale")}
+        device, dtype, own = pipe._execution_device, pipe.imagebind.dtype, pipe.defaults
+        defaults = {"steps": args.steps or own.get("num_inference_steps"), "guidance": own.get("guidance_scale")}
         self._defaults = {name: [str(value)] for name, value in defaults.items() if value is not None}
-        device, dtype = pipe._execution_device, pipe.imagebind.dtype
         self.shared = {FINGERPRINT: fingerprint(pipe, modalities), MADE_WITH: made_with(device, dtype)}
         if again is not None:
             again.check(self.shared)

@@ -234,3 +234,19 @@ def given_inputs(args: argparse.Namespace) -> dict[str, list[str]]:
     if not given:
         raise UsageError("no input: give " + ", ".join(f"--{name}" for name in INPUT_MODALITIES))
     return given
+
+
+def given_weights(pairs: list[tuple[str, float]], inputs: dict[str, list[str]]) -> dict[str, float] | None:
+    """``--weight`` by modality; None where there is none.
+
+    Raises:
+        UsageError: of what was not given, twice, or none above zero.
+    """
+    weights = dict(pairs)
+    if len(weights) < len(pairs):
+        raise UsageError("--weight: the same kind of input is named twice")
+    if unknown := [name for name in weights if name not in inputs]:
+        raise UsageError(f"--weight {unknown[0]}=...: no --{unknown[0]} is given")
+    if weights and max(weights.get(name, 1.0) for name in inputs) <= 0:
+        raise UsageError("--weight: no weight is above zero; give at least one kind of input a weight")
+    return weights or None

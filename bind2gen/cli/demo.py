@@ -8,9 +8,8 @@ import importlib
 import importlib.util
 import os
 import re
-import signal
 import sys
-import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,7 +238,8 @@ def serve(
             raise Bind2GenError(f"cannot listen at {host}, port {port}: is it taken? Try another --port") from error
         try:
             say(f"bind2gen demo: {url} (Ctrl-C ends it)")
-            _wait_for_the_end()
+            while True:  # Ctrl-C, and a container that is told to stop, raise
+                time.sleep(WAKE)
         finally:
             blocks.close(verbose=False)
 
@@ -250,19 +250,6 @@ def _take_all_connections() -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         with contextlib.suppress(OSError, ValueError):  # where "unlimited" is more than there can be
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _wait_for_the_end() -> None:
-    """Until Ctrl-C, or until a container is told to stop."""
-    over = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: over.set())
-    try:
-        while not over.wait(WAKE):
-            pass
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def demos() -> ModuleType:

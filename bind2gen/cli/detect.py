@@ -12,6 +12,7 @@ from ..errors import Bind2GenError, DependencyError, InputError
 from ..files.endings import FILMS
 from .arguments import (
     DEFAULT_MODEL,
+    DTYPES,
     UsageError,
     above_zero,
     add_adapter,
@@ -84,6 +85,7 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device", default="auto", help="auto (cuda, mps or cpu, the first there is), cpu, cuda, cuda:1, mps"
     )
+    group.add_argument("--dtype", choices=DTYPES[1:], default="float32", help="of the detector (default: float32)")
 
 
 def add_detector_choice(group: Any) -> None:
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         from .detectors import load_detection
         from .finding import ROWS, found_rows
 
-        pipe = load_detection(args, modalities=sorted(search.towers), device=device)
+        pipe = load_detection(args, modalities=sorted(search.towers), device=device, dtype=args.dtype)
         kind, rows = found_rows(pipe, args, search)
     skipped = search.pictures.skipped if search.pictures else []
     if args.json:

@@ -12,7 +12,7 @@ from ..files.hub import is_hub_id
 from ..hosts.boxes import GRID, PICKLES
 from .arguments import UsageError
 from .inputs import check_file
-from .loading import check_hub, choose_dtype, choose_model, load_encoder
+from .loading import check_hub, choose_model, load_encoder
 from .reporting import progress
 
 if TYPE_CHECKING:
@@ -23,31 +23,40 @@ if TYPE_CHECKING:
 
 
 def load_detection(
-    args: argparse.Namespace, *, modalities: list[str], device: torch.device, parts: tuple[Any, Any] | None = None
+    args: argparse.Namespace,
+    *,
+    modalities: list[str],
+    device: torch.device,
+    parts: tuple[Any, Any] | None = None,
+    dtype: str = "float32",
 ) -> ImageBindDetectionPipeline:
     """The bundled detector, or the one that ``--detector`` names behind the route that ``--route`` names.
 
     Args:
         parts: encoder and processor that ``--imagebind`` or ``--model`` name, where they are loaded already.
+        dtype: of the detector; prompts are embedded in float32.
 
     Raises:
         UsageError: options that do not go together.
         HostError, CheckpointError: something cannot be loaded.
     """
+    import torch
+
     from ..pipelines.detection import ImageBindDetectionPipeline
 
     check_choice(args)
+    place = {"device": device, "dtype": getattr(torch, dtype)}
     if args.detector is None and args.route is None:
         folder = choose_model(args.model, None).source
         with progress("load", total=None, quiet=args.quiet):
-            return ImageBindDetectionPipeline.from_pretrained(folder, modalities=modalities, device=device)
+            return ImageBindDetectionPipeline.from_pretrained(folder, modalities=modalities, **place)
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
     from ..hosts.boxes.loading import load_detector
 
     with progress("load detector", total=None, quiet=args.quiet):
-        detector = load_detector(args.detector or Path(choice.source) / DETECTOR_PART, device=device)
+        detector = load_detector(args.detector or Path(choice.source) / DETECTOR_PART, **place)
     encoder, processor = parts or load_encoder(
-        choice, modalities=modalities, device=device, dtype=choose_dtype("float32", device, choice), quiet=args.quiet
+        choice, modalities=modalities, device=device, dtype=torch.float32, quiet=args.quiet
     )
     return _joined(args, encoder, processor, detector)
 

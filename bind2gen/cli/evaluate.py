@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     from ..mini.evaluate.others import load_others
     from ..mini.evaluate.whole_photos import judge_photos, load_photos
     from ..mini.recipe import JUDGED
-    from ..pipelines.detection import ImageBindDetectionPipeline
+    from ..pipelines.detection import ImageBindDetectionPipeline, known_sounds
     from ..space.everyday import words_of
 
     if args.threads:
@@ -113,6 +113,7 @@ def run(args: argparse.Namespace) -> None:
     options = Options(
         steps=args.steps, guidance=args.guidance, partial=_partial(args), quiet=args.quiet,
         judge_steps=args.judge_steps or JUDGE_LOOP.steps, words=words_of(choice.encoder),
+        sounds=None if choice.imagebind else known_sounds(pipe.imagebind, Path(choice.source) / DETECTOR_PART),
     )  # fmt: skip
     result = evaluate(pipe, judge, data, choice.label, options, others)
     if photos and (Path(choice.source) / DETECTOR_PART).is_dir():

@@ -145,6 +145,18 @@ def save_picture(image: Image, out: Path, metadata: Mapping[str, Any] | None = N
             image.save(temporary, quality=JPEG_QUALITY, exif=exif)
 
 
+def make_folder(folder: Path) -> None:
+    """The folder of ``--out``.
+
+    Raises:
+        Bind2GenError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Bind2GenError(f"--out {folder}: cannot be made ({error.strerror})") from error
+
+
 def _check_writable(folder: Path, what: str) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise Bind2GenError(f"{what}: may not write to {folder}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..hosts.boxes.detections import Detections
-    from ..pipelines.class_prompts import ClassPrompts
+    from ..pipelines.class_vectors import ClassPrompts
     from ..pipelines.detection import ImageBindDetectionPipeline
     from .inputs import Search
 

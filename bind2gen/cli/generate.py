@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import Bind2GenError
+from ..hosts.pictures import FAST_STEPS
 from .again import Again, Recorder
 from .arguments import (
     MAX_SEED,
@@ -19,10 +19,11 @@ from .arguments import (
     add_output,
     add_unwanted,
     given_inputs,
+    given_weights,
     weight,
     whole,
 )
-from .files import plan_pictures, save_picture
+from .files import make_folder, plan_pictures, save_picture
 from .hosts import (
     add_host,
     call_options,
@@ -36,6 +37,7 @@ from .hosts import (
 from .inputs import Inputs, read_inputs
 from .loading import choose_device, choose_dtype
 from .names import display_names
+from .profiling import Profile, timed_steps
 from .reporting import progress
 from .seeds import SPREAD, first_seeds
 from .sensors import add_sensors, sensor_options
@@ -83,6 +85,11 @@ def add_parser(commands: Any) -> None:
         help="write absolute paths into pictures as they were typed (default: without their folders, so that --like "
         "finds such files only here or beside the picture)",
     )  # fmt: skip
+    parser.add_argument(
+        "--profile", action="store_true",
+        help="say where time and memory went, on stderr or in --json: starting, importing, loading, reading, encoding, "
+        "each step, decoding, saving",
+    )  # fmt: skip
     add_output(parser)
     parser.set_defaults(run=run, parser=parser)
 
@@ -106,6 +113,10 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         f"plus a number below {SPREAD} made of each file's bytes: --json and the pictures' metadata hold them",
     )
     add_denoising(parser)
+    parser.add_argument(
+        "--preset", choices=("fast",), help=f"fast: {FAST_STEPS} steps of DPM-Solver++ with noise; as like sounds "
+        "as 20 with the bundled model, untried with others",
+    )  # fmt: skip
     add_size(parser)
     parser.add_argument(
         "--num-images", type=whole(1, MAX_IMAGES), default=1, metavar="N", help="pictures of each input"
@@ -126,11 +137,12 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check everything that can be checked cheaply, load, encode, denoise and save batch by batch."""
+    profile = Profile(on=args.profile)
     again = None if args.like is None else Again(args)
     args = args if again is None else again.args
     named = given_inputs(args)
     sensors = sensor_options(args, named)
-    weights = _weights(args.weight, named)
+    weights = given_weights(args.weight, named)
     largest = MAX_SEED - (args.num_images * args.best_of - 1) - (SPREAD if max(map(len, named.values())) > 1 else 0)
     if args.seed > largest:
         raise UsageError(f"--seed: wanted at most {largest} for so many pictures, got {args.seed}")
@@ -141,27 +153,42 @@ def run(args: argparse.Namespace) -> int:
     choice = choose_host(args)
     check_regions(args, choice, inputs.count)
     unwanted = read_unwanted(args, choice)
+    profile.lap("check")
     device = choose_device(args.device)
+    profile.use(device)
+    profile.lap("import torch")
     dtype = choose_dtype(args.dtype, device, choice)
     check_size(args, choice, at_once=args.batch_size, kept=args.batch_size, device=device, dtype=dtype)
     import torch
 
     from .understood import tell, understand
 
+    profile.lap("import the rest")
     looks = ["image"] if args.best_of > 1 and "image" not in named else []
     pipe = load_chosen(
         choice, modalities=[*named, *looks, *unwanted.files], device=device, dtype=dtype, quiet=args.quiet
     )
     for name in [*looks, *unwanted.files]:
         pipe.imagebind.tower(name)  # as the inputs' own, refused before files are read
+    if args.preset == "fast":
+        from ..hosts.pictures.fast import few_steps
+
+        fast = few_steps(pipe)["num_inference_steps"]
+        args.steps = args.steps or fast
     sensors.adapt(pipe.processor)
+    profile.lap("load")
     recorder = Recorder(args, pipe, list(named), again)
+    profile.lap("fingerprint")
+    for tower in pipe.imagebind.towers.values():
+        profile.around(tower, "read", "encode")
     # One by one: what an embedding is must not depend on what else is drawn, not even in its last digit.
     found = inputs.embedded(pipe.imagebind, pipe.processor, sensors, batch_size=1, quiet=args.quiet)
     embeds, kept = inputs.placed(found) if args.region else inputs.blended(found)
+    profile.lap("encode")
     understood = understand(pipe, choice, embeds)
     given = inputs.named if args.region else _rows(inputs.named, kept)
     tell(understood, given, model=choice.label, quiet=args.quiet)
+    profile.lap("recognise")
     about = _about(args, pipe, choice.label, weights) | told_unwanted(unwanted) | recorder.shared
     seeds = first_seeds(sources, args.seed, kept)
     names = given if args.keep_paths else {name: display_names(values, name) for name, values in given.items()}
@@ -175,14 +202,18 @@ def run(args: argparse.Namespace) -> int:
         for i, row in enumerate(paths)
         for k, path in zip(range(0, len(row) * args.best_of, args.best_of), row, strict=True)
     ]
-    _make_folder(destination.folder)
+    make_folder(destination.folder)
     if args.region:
         conditioning = torch.cat([pipe.condition({name: rows}) for name, rows in embeds.items()])[None]  # (1, S, D)
     else:
         conditioning = torch.cat([pipe.condition(row, weights) for row in _apart(embeds)])
-    _draw(pipe, conditioning, args, unwanted, [path for row in paths for path in row], pictures, about, recorder)
+    profile.lap("condition")
+    flat = [path for row in paths for path in row]
+    _draw(pipe, conditioning, args, unwanted, flat, pictures, about, recorder, profile)
+    profile.show(quiet=args.json)
     if args.json:
-        print(json.dumps({"pictures": pictures, "skipped": inputs.skipped, "device": str(device), **about}))
+        told = {"pictures": pictures, "skipped": inputs.skipped, "device": str(device)}
+        print(json.dumps(told | about | profile.told()))
     elif not args.quiet:
         for picture in pictures:
             print(picture["file"])
@@ -208,17 +239,6 @@ def _row(lists: Mapping[str, Sequence[Any]], number: int) -> dict[str, Any]:
     return {name: values[number % len(values)] for name, values in lists.items()}
 
 
-def _weights(pairs: list[tuple[str, float]], inputs: dict[str, list[str]]) -> dict[str, float] | None:
-    weights = dict(pairs)
-    if len(weights) < len(pairs):
-        raise UsageError("--weight: the same kind of input is named twice")
-    if unknown := [name for name in weights if name not in inputs]:
-        raise UsageError(f"--weight {unknown[0]}=...: no --{unknown[0]} is given")
-    if weights and max(weights.get(name, 1.0) for name in inputs) <= 0:
-        raise UsageError("--weight: no weight is above zero; give at least one kind of input a weight")
-    return weights or None
-
-
 def _draw(
     pipe: ImageBindConditioning,
     conditioning: torch.Tensor,
@@ -228,6 +248,7 @@ def _draw(
     pictures: list[dict[str, Any]],
     about: dict[str, Any],
     recorder: Recorder,
+    profile: Profile,
 ) -> None:
     """Denoise ``batch_size`` pictures at a time and save each batch before the next."""
     from ..pipelines.drawing import draw
@@ -238,9 +259,12 @@ def _draw(
     own = {"noise_level": args.noise_level or None} | region_masks(args)  # not every host has these
     with progress("denoise", total=None, quiet=args.quiet) as bar:
         options = call_options(args, pipe, unwanted, bar, -(-len(rows) // at_once)) | own
+        if "callback_on_step_end" in options:
+            options["callback_on_step_end"] = timed_steps(profile, options["callback_on_step_end"])
         seeds = [one["seed"] + k for one in pictures for k in range(of)] * beside
         waiting = iter(zip(rows[:: of * beside], paths, pictures, strict=True))
         for images in draw(pipe, rows, seeds, batch_size=at_once, **options):
+            profile.lap("decode")
             drawn += images if beside == 1 else [images[place]]
             while len(drawn) >= of:
                 row, path, picture = next(waiting)
@@ -255,13 +279,7 @@ def _draw(
                     drawn[chosen], path, about | {key: value for key, value in picture.items() if key != "file"}
                 )
                 drawn, done = drawn[of:], done + of
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Bind2GenError(f"--out {folder}: cannot be made ({error.strerror})") from error
+                profile.lap("save")
 
 
 def _about(

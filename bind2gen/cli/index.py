@@ -18,21 +18,24 @@ from .arguments import (
     add_models,
     add_output,
     finite,
-    option_of,
     whole,
 )
 from .loading import choose_device, choose_dtype, choose_model, encoder_fingerprint, load_encoder, load_settings
-from .reporting import FAILED, one_line, only_ours, progress, say
+from .reporting import FAILED, one_line, only_ours, progress, say, tell_pace
 from .sensors import add_sensors, sensor_options
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from ..imagebind.pace import Pace
     from ..store import EmbeddingStore, Facts
-    from ..store.embedding import FileEmbedder
+    from ..store.embedding import Embedded, FileEmbedder
     from ..store.indexing import Embed, Report
+    from ..store.walking import Found
     from .loading import ModelChoice
     from .sensors import SensorOptions
 
-DEFAULT_MODALITIES = ("image", "audio", "video")  # of store.embedding, which imports torch
+DEFAULT_MODALITIES = ("image", "audio", "video")  # of store.reading, which imports torch
 FEW = 20  # files that are listed one by one
 MAX_WORKERS, MAX_GPUS = 10_000, 64
 
@@ -59,15 +62,16 @@ def add_parser(commands: Any) -> None:
     group = parser.add_argument_group("long recordings")
     group.add_argument("--hop", type=above_zero, metavar="S", help="seconds between windows (default: half a window)")
     group.add_argument("--window", type=above_zero, metavar="S", help="seconds of a window (default: the model's clip)")
-    group = parser.add_argument_group("on several machines, or in several processes of one")
+    group = parser.add_argument_group("in several processes, or on several machines")
     group.add_argument(
         "--ray", metavar="ADDRESS",
         help="embed on a Ray cluster: local (processes of this machine), auto (the cluster that this machine is part "
         "of) or HOST:PORT of its head; all of its machines must see the folders",
     )  # fmt: skip
     group.add_argument(
-        "--workers", type=whole(1, MAX_WORKERS), metavar="N",
-        help="each with a model of its own (default: one for each GPU, or for each four CPUs)",
+        "--workers", type=whole(0, MAX_WORKERS), metavar="N",
+        help="processes that read files beside the one that encodes (default: none for less than 500 files, else one a "
+        "processor, up to 8); with --ray each has a model of its own (default: one a GPU, or one for each four CPUs)",
     )  # fmt: skip
     group.add_argument(
         "--gpus-per-worker", type=_gpus, metavar="G",
@@ -106,36 +110,46 @@ def run(args: argparse.Namespace) -> int:
     for folder in args.folders:
         if not os.path.isdir(folder):
             raise UsageError(f"{folder}: wanted a folder, there is none")
-    for name in ("workers", "gpus_per_worker"):
-        if getattr(args, name) is not None and args.ray is None:
-            raise UsageError(f"{option_of(name)}: there is no --ray")
+    if args.gpus_per_worker is not None and args.ray is None:
+        raise UsageError("--gpus-per-worker: there is no --ray")
+    if args.workers == 0 and args.ray is not None:
+        raise UsageError("--workers: wanted one or more with --ray, got 0")
     choice = choose_model(args.model, args.imagebind, needs_pipeline=False)
-    if args.ray is None:
-        choose_device(args.device)  # is it there?
-    else:
+    device = choose_device("cpu" if args.ray else args.device)  # is it there?
+    if args.ray is not None:
         from ..store.cluster import check_cluster
 
         check_cluster(args.ray)
+    from ..imagebind.pace import Pace
     from ..store.indexing import index_folders
 
+    pace = Pace(device)
     store = _opened(args, choice)
     with store, store.writing():
         sensors = sensor_options(args, store.facts.settings["modalities"])
-        embed = _here(args, choice, store.facts, sensors) if args.ray is None else _on_ray(args, store.facts, sensors)
+        made = (args, store.facts, sensors)
+        embed = _here(choice, pace, *made) if args.ray is None else _on_ray(*made)
         alone = only_ours(on=args.ray is not None and not args.verbose)
         with alone, progress("index", total=None, quiet=args.quiet) as bar:
             report = index_folders(
                 store, args.folders, embed, prune=args.prune, started=bar.reset,
                 advanced=lambda part: bar.update(part.files),
             )  # fmt: skip
-        return _tell(args, store, report)
+        return _tell(args, store, report, pace)
 
 
-def _here(args: argparse.Namespace, choice: ModelChoice, facts: Facts, sensors: SensorOptions) -> Embed:
-    """In this process; the model is loaded where there is something to embed: a run without needs none."""
-    from ..store.indexing import locally
+def _here(choice: ModelChoice, pace: Pace, args: argparse.Namespace, facts: Facts, sensors: SensorOptions) -> Embed:
+    """On this machine; the model is loaded where there is something to embed: a run without needs none."""
+    from ..imagebind.processes import start_server, usual_workers
 
-    return lambda chunks: locally(_embedder(args, choice, facts, sensors))(chunks)
+    def embed(chunks: Iterator[list[Found]]) -> Generator[Embedded]:
+        todo = list(chunks)
+        workers = usual_workers(sum(map(len, todo))) if args.workers is None else args.workers
+        if workers:
+            start_server()  # imports while the model is loaded
+        yield from _embedder(args, choice, facts, sensors).stream(todo, workers=workers, pace=pace)
+
+    return embed
 
 
 def _on_ray(args: argparse.Namespace, facts: Facts, sensors: SensorOptions) -> Embed:
@@ -204,7 +218,7 @@ def _opened(args: argparse.Namespace, choice: ModelChoice) -> EmbeddingStore:
     )
 
 
-def _tell(args: argparse.Namespace, store: EmbeddingStore, report: Report) -> int:
+def _tell(args: argparse.Namespace, store: EmbeddingStore, report: Report, pace: Pace) -> int:
     for path, reason in report.skipped[: None if args.verbose else FEW]:
         say(f"bind2gen: skipped: {one_line(reason if path in reason else f'{path}: {reason}')}")
     if (more := len(report.skipped) - FEW) > 0 and not args.verbose:
@@ -215,9 +229,11 @@ def _tell(args: argparse.Namespace, store: EmbeddingStore, report: Report) -> in
     if args.json:
         skipped = [{"path": path, "reason": one_line(reason)} for path, reason in report.skipped]
         gone = {"gone": report.gone, "pruned": report.pruned}
+        pace_of_it = {"pace": pace.figures()} if pace.inputs else {}
         print(json.dumps({"db": args.db, "model": store.facts.model, **counts, "total": len(store)} | gone |
-                         {"skipped": skipped}))  # fmt: skip
+                         {"skipped": skipped} | pace_of_it))  # fmt: skip
     elif not args.quiet:
         words = f"{report.embedded} files embedded, {report.unchanged} unchanged, {len(report.skipped)} skipped"
         print(f"{args.db}: {words}; {len(store)} rows")
+        tell_pace({"files": pace}, args)
     return FAILED if report.skipped else 0

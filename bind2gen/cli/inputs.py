@@ -17,13 +17,16 @@ from ..errors import EmptyInputError, InputError, UnreadableError
 from ..files.bundled import resolve_example
 from ..files.endings import FILMS, PICTURES, SOUNDS
 from ..files.own_folder import own_folder
+from ..modality import MODALITIES, clip_mask_key
 from .arguments import UsageError
+from .batches import Batch, BatchReader
 from .reporting import FAILED, one_line, progress, say
 
 if TYPE_CHECKING:
     import torch
 
     from ..imagebind.model import ImageBindModel
+    from ..imagebind.pace import Pace
     from ..imagebind.processor import ImageBindProcessor
     from .sensors import SensorOptions
 
@@ -98,21 +101,53 @@ class Inputs:
         *,
         batch_size: int,
         quiet: bool,
+        workers: int = 0,
+        paces: dict[str, Pace] | None = None,
     ) -> dict[str, dict[int, torch.Tensor]]:
-        """Modality -> number of each input that can be read -> its embedding, (D,) float32 unit norm."""
-        from ..imagebind.embedding import embed_inputs
+        """Modality -> number of each input that can be read -> its embedding, (D,) float32 unit norm.
+
+        Args:
+            workers: processes that read files; 0 reads in this one.
+            paces: of each modality, put there.
+        """
+        from ..imagebind.pace import Pace
 
         found = {}
         with progress("encode", total=self.count, quiet=quiet) as bar:
             for name in self.files:
                 encoder.tower(name)  # refuses a modality that the model does not have before reading files
-
-                def encode(files: list[str], name: str = name) -> torch.Tensor:
-                    batch = [sensors.load(name, file, processor) for file in files]
-                    return embed_inputs(encoder, processor, {name: batch})[name]
-
-                found[name] = self.encoded(name, encode, batch_size, bar.update)
+                pace = (paces if paces is not None else {}).setdefault(name, Pace(encoder.device))
+                reader = BatchReader(name, processor, sensors, self.keep_going, None if workers else encoder.device)
+                found[name] = self._rows(
+                    encoder, reader, batch_size, 0 if name == "text" else workers, pace, bar.update
+                )
         return found
+
+    def _rows(
+        self, encoder: ImageBindModel, reader: BatchReader, batch_size: int, workers: int, pace: Pace, done: Callable
+    ) -> dict[int, torch.Tensor]:
+        import torch
+
+        from ..imagebind.workers import Piece, encoded
+
+        name, files = reader.modality, self.files[reader.modality]
+        kind, rows = MODALITIES[name], dict[int, torch.Tensor]()
+
+        def encode(piece: Piece) -> torch.Tensor:
+            if kind.input_key not in piece.arrays:  # nothing of it could be read
+                return torch.empty(0)
+            clips = piece.arrays[kind.input_key].to(encoder.device, non_blocking=True)
+            with torch.no_grad():
+                return encoder.encode(name, clips, clip_mask=piece.arrays.get(clip_mask_key(kind)))
+
+        batches = [Batch(first, files[first : first + batch_size]) for first in range(0, len(files), batch_size)]
+        for piece, vectors in encoded(reader, batches, encode, workers=workers, pace=pace):
+            rows |= zip(piece.about.numbers, vectors.to(encoder.device), strict=True)
+            for number, error in piece.about.errors:
+                self.skip(name, number, error)
+            pace.inputs += piece.about.count
+            done(piece.about.count)
+        return rows
 
     def blended(self, found: Mapping[str, Mapping[int, torch.Tensor]]) -> tuple[dict[str, torch.Tensor], list[int]]:
         """What :meth:`embedded` found, for blends: (N, D) of each modality, (1, D) of one that all share; N numbers.

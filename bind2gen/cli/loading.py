@@ -176,7 +176,8 @@ def load_pipeline(
         bar.update()
         if choice.imagebind is None:
             with one_reason(choice.source):
-                pipe = ImageBindUnCLIPPipeline.from_pretrained(choice.source, dtype=dtype)
+                own = _needed_towers(choice, modalities, dtype)
+                pipe = ImageBindUnCLIPPipeline.from_pretrained(choice.source, dtype=dtype, **own)
             if choice.adapter is not None:
                 own = {"imagebind": pipe.imagebind, "processor": pipe.processor}
                 pipe = ImageBindUnCLIPPipeline.from_host(pipe, **own, adapter=choice.adapter)
@@ -191,12 +192,28 @@ def load_pipeline(
     return pipe
 
 
+def _needed_towers(choice: ModelChoice, modalities: list[str], dtype: torch.dtype) -> dict[str, ImageBindModel]:
+    """A pipeline's own encoder with the towers of ``modalities`` alone, and that of the words that say what was heard.
+
+    Empty without any: all towers are wanted.
+    """
+    if not modalities:
+        return {}
+    from ..imagebind.config import ImageBindConfig
+    from ..imagebind.model import ImageBindModel
+
+    known = ImageBindConfig.from_pretrained(choice.source, subfolder=ENCODER_PART).modalities
+    towers = list(dict.fromkeys([*modalities, *({"text"} & set(known))]))
+    own = {"subfolder": ENCODER_PART, "modalities": towers, "dtype": dtype}
+    return {"imagebind": ImageBindModel.from_pretrained(choice.source, **own)}
+
+
 def load_encoder(
     choice: ModelChoice, *, modalities: list[str], device: torch.device, dtype: torch.dtype, quiet: bool
 ) -> tuple[ImageBindModel, ImageBindProcessor]:
     """The encoder and its front ends alone, with no more towers than are needed."""
     logger.info("loading the encoder of %s on %s in %s", choice.label, device, dtype)
-    with quiet_models(quiet=quiet), progress("load", total=3, quiet=quiet) as bar:
+    with quiet_models(quiet=quiet, drawing=False), progress("load", total=3, quiet=quiet) as bar:
         from ..imagebind.loading import load_imagebind, load_processor
         from ..imagebind.model import ImageBindModel
         from ..imagebind.processor import ImageBindProcessor
@@ -223,7 +240,7 @@ def load_settings(choice: ModelChoice) -> tuple[ImageBindProcessor, ImageBindCon
     Raises:
         Bind2GenError: there are none, or they cannot be read.
     """
-    with quiet_models(quiet=True):
+    with quiet_models(quiet=True, drawing=False):
         from ..imagebind.config import ImageBindConfig
         from ..imagebind.loading import load_config, load_processor
         from ..imagebind.processor import ImageBindProcessor
@@ -242,7 +259,7 @@ def encoder_fingerprint(choice: ModelChoice) -> dict[str, list[float]]:
     Raises:
         Bind2GenError: its weights cannot be read.
     """
-    with quiet_models(quiet=True):
+    with quiet_models(quiet=True, drawing=False):
         from ..imagebind.loading import read_fingerprint
 
         if choice.imagebind is not None:

@@ -6,14 +6,18 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Bind2GenWarning, printable
 
 if TYPE_CHECKING:
+    import argparse
+
     from tqdm import tqdm
+
+    from ..imagebind.pace import Pace
 
 MAX_MESSAGE = 600  # characters
 FAILED = 1  # exit code where an input, a model or the machine cannot do it
@@ -37,6 +41,16 @@ def progress(name: str, *, total: int | None, quiet: bool) -> tqdm:
     from tqdm import tqdm
 
     return tqdm(desc=name, total=total, disable=quiet or None, leave=False, file=sys.stderr, dynamic_ncols=True)
+
+
+def tell_pace(paces: Mapping[str, Pace], args: argparse.Namespace) -> None:
+    """One line for each kind of input that there was much of: how fast it went, and what that was bound by."""
+    from ..imagebind.pace import in_words
+    from ..imagebind.processes import FEW
+
+    for what, pace in paces.items():
+        if pace.inputs >= FEW or (args.verbose and pace.inputs):
+            say(f"bind2gen: {in_words(pace.figures(), what)}")
 
 
 def step_counter(bar: tqdm, batches: int) -> Callable[..., dict[str, Any]]:
@@ -139,12 +153,19 @@ def quiet_hub(*, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def quiet_models(*, quiet: bool) -> Iterator[None]:
-    """Within the block: no bars and no advice from diffusers and transformers, and the hub as in :func:`quiet_hub`."""
-    from diffusers.utils import logging as diffusers_logging
+def quiet_models(*, quiet: bool, drawing: bool = True) -> Iterator[None]:
+    """Within the block: no bars and no advice from diffusers and transformers, and the hub as in :func:`quiet_hub`.
+
+    Args:
+        drawing: diffusers is used; importing it takes a second.
+    """
     from transformers.utils import logging as transformers_logging
 
-    libraries = (diffusers_logging, transformers_logging)
+    libraries = [transformers_logging]
+    if drawing:
+        from diffusers.utils import logging as diffusers_logging
+
+        libraries.append(diffusers_logging)
     before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
     for library in libraries:
         library.set_verbosity(logging.CRITICAL)

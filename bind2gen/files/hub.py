@@ -11,6 +11,7 @@ from ..errors import HostError
 from .parsed import parse_json
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+CONFIG_FILE = "config.json"  # of a network
 INDEX = "model_index.json"  # what makes a folder a diffusers pipeline
 WEIGHT_FILES = (".pth", ".bin", ".safetensors")
 # What downloads take, as transformers and diffusers name it.
@@ -23,17 +24,24 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None and not name.endswith(WEIGHT_FILES) and not Path(name).exists()
 
 
-def saved_file(source: str | os.PathLike[str], name: str) -> Path | None:
-    """A file of a local folder or of a hub repository; None where it is missing or out of reach."""
+def saved_file(
+    source: str | os.PathLike[str], name: str, *, subfolder: str | None = None, **options: Any
+) -> Path | None:
+    """A file of a local folder or of a hub repository; None where it is missing or out of reach.
+
+    Args:
+        options: of the download, :data:`DOWNLOAD_OPTIONS`.
+    """
     if Path(source).exists():
-        return Path(source) / name if (Path(source) / name).is_file() else None
+        path = Path(source, subfolder or "", name)
+        return path if path.is_file() else None
     if not is_hub_id(str(source)):
         return None
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(hf_hub_download(str(source), name))
+        return Path(hf_hub_download(str(source), name, subfolder=subfolder or None, **options))
     except (HfHubHTTPError, HFValidationError, OSError):  # what is wrong with the source is said where it is loaded
         return None
 

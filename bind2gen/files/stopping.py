@@ -34,6 +34,26 @@ def told_by_signals() -> Iterator[None]:
             sys.unraisablehook = before
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Ctrl-C and SIGTERM that come within the block are minded after it: for what may not be left half done."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    if threading.current_thread() is not threading.main_thread() or None in before.values():
+        yield
+        return
+    came: list[int] = []
+    for number in numbers:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            os.kill(os.getpid(), number)
+
+
 def ended(stop: KeyboardInterrupt) -> tuple[str, int]:
     """What to say, and the exit code."""
     words, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)

@@ -10,8 +10,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
-from .hub import is_hub_id
+from .hub import CONFIG_FILE, is_hub_id, saved_file
 from .parsed import SAFETENSORS_LENGTH_BYTES, parse_json
 
 SAFETENSORS_MAX_HEADER = 100_000_000  # bytes, the format's own limit
 SHARED = 4  # times as large as the file all tensors may be: some lie in it once and have several names
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"  # torch.save before version 1.6
-INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-COMPONENT = "diffusion_pytorch_model"  # what diffusers calls the weights of its own networks
-FILE_NAMES = ("model.safetensors", "pytorch_model.bin", "imagebind_huge.pth")
-# Of from_pretrained.
+TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
+INDEX_NAMES = tuple(f"{name}.index.json" for name in TRANSFORMERS)
+DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")  # of its own networks
+FILE_NAMES = (*TRANSFORMERS, "imagebind_huge.pth")
 
 Find = Callable[[str], Path | None]  # a file name to where it lies, None where there is none
 
@@ -98,45 +97,43 @@ def open_weights(source: str | os.PathLike[str]) -> Weights:
     raise CheckpointError(f"{path}: no such file or folder; wanted imagebind_huge.pth, a folder or a hub id owner/name")
 
 
-def weights_beside(source: str | os.PathLike[str], **options: Any) -> Weights | None:
-    """The weights that transformers' ``from_pretrained`` would read of a folder or hub id; None where it finds none.
+def weights_beside(
+    source: str | os.PathLike[str], files: Sequence[str] = TRANSFORMERS, *, variant: str | None = None, **options: Any
+) -> Weights | None:
+    """The weights that a library's ``from_pretrained`` would read of a folder or hub id; None where it finds none.
 
     Args:
-        options: of the hub, and ``subfolder``.
-
-    Raises:
-        CheckpointError: what is there is damaged.
-    """
-    from transformers.utils import cached_file
-
-    local, folder = Path(source).is_dir(), Path(source, options.get("subfolder") or "")
-
-    def find(name: str) -> Path | None:
-        if local:
-            return folder / name if (folder / name).is_file() else None
-        if name == FILE_NAMES[0]:
-            with suppress(OSError):  # transformers says what is wrong with the hub
-                return Path(cached_file(source, name, **options))
-        return None
-
-    return _open_folder(str(folder), find) if any(map(find, (*INDEX_NAMES, *FILE_NAMES[:2]))) else None
-
-
-def weights_of_part(folder: Path, variant: str | None = None) -> Weights | None:
-    """Those of a part of a diffusers pipeline in a local folder, as diffusers or transformers name them; None without.
+        files: as the library names them; default is transformers.
+        variant: such as "fp16", which stands in the names.
+        options: of :func:`bind2gen.files.hub.saved_file`.
 
     Raises:
         CheckpointError: what is there is damaged.
     """
     dot = f".{variant}" if variant else ""
-    stems = [(stem + dot, kind) for kind in ("safetensors", "bin") for stem in (COMPONENT, "model", "pytorch_model")]
-    indices = tuple(f"{stem.removesuffix(dot)}.{kind}.index{dot}.json" for stem, kind in stems)
-    files = tuple(f"{stem}.{kind}" for stem, kind in stems)
+    names = tuple(dot.join(os.path.splitext(name)) for name in files)
+    indices = tuple(f"{name}.index{dot}.json" for name in files)
+    where, on_hub = Path(source, options.get("subfolder") or ""), is_hub_id(str(source))
+    folder = _cached_folder(source, (*names, *indices), options) if on_hub else where
+    if folder is None or not any((folder / name).is_file() for name in (*names, *indices)):
+        return None
 
     def find(name: str) -> Path | None:
-        return folder / name if (folder / name).is_file() else None
+        if (folder / name).is_file():
+            return folder / name
+        return saved_file(source, name, **options) if on_hub and name not in (*names, *indices) else None  # a shard
 
-    return _open_folder(str(folder), find, indices, files) if any(map(find, (*indices, *files))) else None
+    return _open_folder(str(where), find, indices, names)
+
+
+def _cached_folder(source: str | os.PathLike[str], names: Sequence[str], options: Mapping[str, Any]) -> Path | None:
+    """Where a hub repository's config.json lies, and beside it the first of ``names`` that there is."""
+    config = saved_file(source, CONFIG_FILE, **options)
+    if config is None:  # out of reach: every other file would have to be waited for as long
+        return None
+    if options.get("force_download") or not any((config.parent / name).is_file() for name in names):
+        next((name for name in names if saved_file(source, name, **options)), None)
+    return config.parent
 
 
 def _download(repository: str, name: str) -> Path | None:

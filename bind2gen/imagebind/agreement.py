@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,8 +15,9 @@ from accelerate import init_empty_weights
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..errors import Bind2GenError, CheckpointError
+from ..files.hub import CONFIG_FILE, HUB_OPTIONS, saved_file
 from ..files.parsed import parse_json
-from ..files.weights import Weights, weights_of_part
+from ..files.weights import DIFFUSERS, Weights, weights_beside
 from ..preprocess.settings import is_a
 from ..preprocess.sources import one_line
 
@@ -120,7 +122,7 @@ def check_foreign(folder: Path, weights: Weights, build: Callable[[dict[str, Any
     Args:
         folder: holds ``config.json``, which ``build`` makes a network of.
     """
-    config, where = read_json(folder), str(folder)
+    config, where = read_json(folder), weights.where
     held = max(UNASKED, sum(weights[key].numel() for key in weights))
     if any(isinstance(value, int) and abs(value) > held for _, value in numbers(config)):
         raise far_more(config, len(weights), where)
@@ -132,11 +134,19 @@ def check_foreign(folder: Path, weights: Weights, build: Callable[[dict[str, Any
         refuse_not_finite(weights[key], key, where)
 
 
-class AgreementMixin:
-    """For diffusers' models, before ``ModelMixin`` among the bases: a folder's config must fit its weights.
+def check_beside(source: str | os.PathLike[str], build: Callable[[dict[str, Any]], Any], **options: Any) -> None:
+    """:func:`check_foreign` of a folder or hub id of transformers; nothing where it has no weights or no config.
 
-    What comes from a hub id directly is passed on as it is.
+    Args:
+        options: of :func:`bind2gen.files.hub.saved_file`.
     """
+    weights = weights_beside(source, **options)
+    if weights is not None and (file := saved_file(source, CONFIG_FILE, **options)) is not None:
+        check_foreign(file.parent, weights, build)
+
+
+class AgreementMixin:
+    """For diffusers' models, before ``ModelMixin`` among the bases: a config must fit its weights."""
 
     @classmethod
     def from_pretrained(cls, source: Any, **options: Any) -> Self:
@@ -146,9 +156,10 @@ class AgreementMixin:
             CheckpointError: the config describes no such model, or another one than the weights are of.
         """
         folder = Path(source, options.get("subfolder") or "")
-        tensors = weights_of_part(folder, options.get("variant"))
-        if tensors is not None and (folder / "config.json").is_file():
-            config = read_json(folder)
+        known = {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
+        tensors = weights_beside(source, DIFFUSERS, variant=options.get("variant"), **known)
+        if tensors is not None and (file := saved_file(source, CONFIG_FILE, **known)) is not None:
+            config = read_json(file.parent)
             _check_types(config, get_type_hints(cls.__init__), str(folder))
             network = build_on_meta(lambda: cls.from_config(config), len(tensors), config, str(folder))
             compare(network.state_dict(), tensors, str(folder))
@@ -168,7 +179,7 @@ def _check_types(config: Mapping[str, Any], hints: Mapping[str, Any], where: str
             raise CheckpointError(f"{where}: config.json: wanted {name} as {kind}, got {one_line(repr(value), 80)}")
 
 
-def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
+def read_json(folder: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
     """The config in a part's folder; CheckpointError where it is no object."""
     try:
         values = parse_json((folder / name).read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from ..errors import Bind2GenError, CheckpointError
 from ..files.bundled import PROCESSOR_PART
-from ..files.hub import INDEX, saved_file
+from ..files.hub import CONFIG_FILE, INDEX, saved_file
 from ..files.weights import open_weights, weights_beside
 from ..modality import TOWERS
 from ..preprocess.sources import one_line
@@ -22,7 +22,7 @@ from .model import ImageBindModel, marks
 from .processor import ImageBindProcessor
 from .released_names import reference_key
 
-CONFIG_FILE, PROCESSOR_FILE = "config.json", "processor_config.json"
+PROCESSOR_FILE = "processor_config.json"
 
 
 def load_imagebind(

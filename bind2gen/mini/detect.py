@@ -18,7 +18,7 @@ from ..imagebind.loading import load_processor
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..pipelines.calibration import Calibration
-from ..pipelines.class_prompts import ClassPrompts
+from ..pipelines.class_vectors import ClassPrompts
 from ..pipelines.detection import CLASSES_FILE, NOTHING_FILE, SCORES_FILE, WORDS_FILE
 from ..pipelines.parts import saved_adapter
 from ..pipelines.prompt_inputs import embed_nothing

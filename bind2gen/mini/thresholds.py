@@ -16,13 +16,21 @@ from ..files.bundled import DETECTOR_PART, ENCODER_PART, concept_of
 from ..hosts.boxes.windows import GridProposer
 from ..pipelines.calibration import Calibration
 from ..pipelines.class_prompts import ClassPrompter
-from ..pipelines.detection import CLASSES_FILE, NOTHING_FILE, WORDS_FILE, ImageBindDetectionPipeline
+from ..pipelines.detection import (
+    CLASSES_FILE,
+    NOTHING_FILE,
+    OTHERS_FILE,
+    SOUNDS_FILE,
+    WORDS_FILE,
+    ImageBindDetectionPipeline,
+)
 from ..pipelines.detectors import rescored
 from ..pipelines.prompt_inputs import embed_nothing
 from ..preprocess.words import split_words
+from ..space.adapter import EmbeddingAdapter
 from ..space.everyday import NAMES_FILE
 from ..space.text_towers import EncoderText
-from ..space.vocabulary import Vocabulary, embed_names
+from ..space.vocabulary import EmbedTexts, Vocabulary, embed_names
 from .evaluate.whole_photos import load_photos as load_whole_photos
 from .evaluate.whole_photos import photo_scores
 from .photos import Photos
@@ -51,21 +59,37 @@ def measure(to: Path, texts: Texts, photos: Photos, embeds: torch.Tensor) -> dic
     embed_text = EncoderText(prompter.encoder, prompter.processor)
     Vocabulary(words, embed_names(words, embed_text, templates=TEMPLATES)).save(to / DETECTOR_PART / WORDS_FILE)
     embed_nothing(prompter.encoder, prompter.processor).save(to / DETECTOR_PART / NOTHING_FILE)
+    sounds = load_sounds(texts.data)
+    save_sounds(to, sounds, embed_text)
     names = Vocabulary(tuple(texts.names), embed_names(texts.names, embed_text, templates=("a {}",)))
     names.save(to / ENCODER_PART / NAMES_FILE, dtype=np.float16)
     scale = set_text_scale(to, prompter, names, photos, embeds)
     prompter = _prompter(to)
-    least, found = known_prompt(prompter, load_sounds(texts.data))
+    least, least_sound, found = known_prompt(prompter, sounds)
     known, warned = known_text(prompter, texts, photos)
     part = to / DETECTOR_PART
-    replace(Calibration.load(part), known_prompt=least, known_text=known).save(part)
+    measured = {"known_prompt": least, "known_sound": least_sound, "known_text": known}
+    replace(Calibration.load(part), **measured).save(part)
     rescoring = rescoring_threshold(to, texts.data / "photos")
     Calibration(threshold=rescoring).save(to / ENCODER_PART)
-    return {"text_scale": scale, "known_prompt": least, "known_text": known, "rescoring": rescoring} | found | warned
+    return {"text_scale": scale, "rescoring": rescoring} | measured | found | warned
 
 
 def _prompter(to: Path, *more: str) -> ClassPrompter:
     return ImageBindDetectionPipeline.from_pretrained(to, modalities=["audio", "text", *more]).prompter
+
+
+def save_sounds(to: Path, sounds: Sounds, embed_text: EmbedTexts) -> None:
+    """What is known by its sound: concepts that are drawn, or judged; and all else that was trained by its sound.
+
+    Words that are not heard well enough to be known, such as "wolf", are among the others.
+    """
+    kinds = EmbeddingAdapter.from_pretrained(to / "adapter").config.anchor_names or ()
+    known = sorted({*sounds.concepts[sounds.trained]} & {*JUDGED, *kinds})
+    others = sorted({*sounds.labels[sounds.trained & ~np.isin(sounds.concepts, known)]} - {"", *known})
+    for file, names in ((SOUNDS_FILE, known), (OTHERS_FILE, others)):
+        found = Vocabulary.from_texts([str(name) for name in names], embed_text, templates=TEMPLATES)
+        found.save(to / DETECTOR_PART / file, dtype=np.float16)
 
 
 def set_text_scale(to: Path, prompter: ClassPrompter, names: Vocabulary, photos: Photos, embeds: torch.Tensor) -> float:
@@ -86,15 +110,21 @@ def set_text_scale(to: Path, prompter: ClassPrompter, names: Vocabulary, photos:
     return scale
 
 
-def known_prompt(prompter: ClassPrompter, sounds: Sounds) -> tuple[float, dict[str, float]]:
-    """``Calibration.known_prompt`` by held-out sounds of the words: of those named rightly few lie below."""
+def known_prompt(prompter: ClassPrompter, sounds: Sounds) -> tuple[float, float, dict[str, float]]:
+    """``Calibration.known_prompt`` and ``known_sound`` by held-out sounds of the words: of those named rightly few lie
+    below.
+    """
     rows = np.flatnonzero(sounds.held_out & np.isin(sounds.concepts, prompter.vocabulary.names))
     prompts = prompter.class_embeddings(audio=[(sounds.waveforms[i], sounds.sample_rate) for i in rows])
     right = np.array([words[0][0] for words in prompts.words]) == sounds.concepts[rows]
-    likeness = np.array(prompts.likeness)
+    named, likeness = float(right.mean()), np.array(prompts.likeness)
     least = round(float(np.quantile(likeness[right], KNOWN_LEFT_OUT)), 2)
     below = float((likeness < least).mean())
-    return least, {"sounds_named": float(right.mean()), "sounds_below_known": below}
+    known = np.isin(sounds.concepts[rows], prompter.sounds.labels)
+    familiar, right = np.array(prompts.familiar)[known], right[known]
+    least_sound = round(float(np.quantile(familiar[right], KNOWN_LEFT_OUT)), 2)
+    figures = {"sounds_named": named, "sounds_below_known": below}
+    return least, least_sound, figures | {"sounds_unfamiliar": float((familiar < least_sound).mean())}
 
 
 def known_text(prompter: ClassPrompter, texts: Texts, photos: Photos) -> tuple[float, dict[str, float]]:

@@ -17,7 +17,7 @@ from ..files.parsed import parse_json
 
 if TYPE_CHECKING:
     from ..hosts.boxes.detections import Detections, Detector
-    from .class_prompts import ClassPrompts
+    from .class_vectors import ClassPrompts
 
 SETTINGS = "calibration.json"
 
@@ -31,6 +31,7 @@ class Calibration:
         known_text: ``ClassPrompter.known_text`` of the encoder that the prompts come from, or None.
         known_prompt: likeness (see ``ClassPrompts``) under which a sound or a text is like none of the detector's
             words, or None where that was not measured. It depends on the encoder, too.
+        known_sound: the same by how probable it is that a sound is known, see ``ClassPrompts.familiar``.
 
     Raises:
         InputError: a value that is no finite number.
@@ -39,6 +40,7 @@ class Calibration:
     threshold: float = 0.5
     known_text: float | None = None
     known_prompt: float | None = None
+    known_sound: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -8,16 +8,15 @@ compared, added and subtracted.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from numbers import Real
 from typing import Any
 
 import torch
 
-from ..errors import Bind2GenWarning, HostError, InputError, ShapeError, misspelt
+from ..errors import HostError, InputError, ShapeError
 from ..imagebind.embedding import embed_inputs
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
@@ -26,40 +25,15 @@ from ..space.arithmetic import normalize
 from ..space.class_map import ClassMap
 from ..space.text_towers import EncoderText
 from ..space.vocabulary import TEMPERATURE, TOP_WORDS, Vocabulary, embed_names, mixture, nearest_words
-from .prompt_inputs import MixedPrompt, checked_labels, input_name, listed
+from ..space.zero_shot import ZeroShotClassifier
+from .class_vectors import ClassPrompts, Words
+from .prompt_inputs import MixedPrompt, checked_labels, input_name, listed, warn_of_unknown
 
 # map: a learned map; words: a blend of the detector's own vectors of the nearest words; rescoring: the encoder's own
 # space, near images; joint: the same less the mean image, for a detector that was trained in the encoder's space.
 ROUTES = ("map", "words", "rescoring", "joint")
 # Cosine of directions with silence or noise. Of the bundled encoder 12 of 15 others exceed it, of 160 recordings none.
 SAME_SOUND = 0.92
-Words = tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class ClassPrompts:
-    """What a detector is asked for: ``detector.detect(encoded, prompts.embeds, labels=prompts.labels)``.
-
-    Attributes:
-        embeds: (C, D) float32 unit norm, in the detector's space.
-        labels: C names.
-        route: by which they were made.
-        words: of the route ``words``, for each prompt the words that were understood with their shares, which sum to
-            1, the largest first; else None.
-        nothing: for each prompt whether it is a sound that no thing makes (silence, noise), which gets no boxes.
-        likeness: of the route ``words``, for each prompt the cosine, -1..1, of its direction with that of the nearest
-            word; ``Calibration.known_prompt`` says when it is like none of them. Else None.
-    """
-
-    embeds: torch.Tensor
-    labels: tuple[str, ...]
-    route: str
-    words: tuple[Words, ...] | None = None
-    nothing: tuple[bool, ...] = ()
-    likeness: tuple[float, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 class ClassPrompter:
@@ -82,6 +56,8 @@ class ClassPrompter:
         nothing: names and encoder's embeddings of sounds that no thing makes, see
             :func:`~bind2gen.pipelines.prompt_inputs.embed_nothing`. A prompt whose direction is that of one of them
             gets no box.
+        sounds: names what is known by its sound among all that may be heard, so that other sounds are told from it.
+        known_sound: its probability of being known below which a sound counts as unknown, as ``known_text``.
 
     Raises:
         InputError: an unknown route, one that lacks its parts or is not the detector's, or numbers out of range.
@@ -103,8 +79,10 @@ class ClassPrompter:
         temperature: float = TEMPERATURE,
         nothing: Vocabulary | None = None,
         known_text: float | None = None,
+        sounds: ZeroShotClassifier | None = None,
+        known_sound: float | None = None,
     ) -> None:
-        self.nothing, self.known_text = nothing, known_text
+        self.nothing, self.known_text, self.sounds, self.known_sound = nothing, known_text, sounds, known_sound
         self.encoder, self.processor, self.route = encoder, processor, route
         self.vocabulary, self.class_map, self.adapter = vocabulary, class_map, adapter
         self.templates, self.top_words, self.temperature = tuple(templates), top_words, temperature
@@ -156,13 +134,14 @@ class ClassPrompter:
         route = self._checked_route(route or self.route)
         names = [input_name(name, value, i) for name, values in plain.items() for i, value in enumerate(values, 1)]
         names = checked_labels(labels, [*names, *(prompt.name for prompt in mixtures)])
-        rows = []
-        if plain:
-            embeds = embed_inputs(self.encoder, self.processor, plain, sampling_rate=sampling_rate)
-            rows = [self._directions(name, value, route) for name, value in embeds.items()]
+        embeds = embed_inputs(self.encoder, self.processor, plain, sampling_rate=sampling_rate) if plain else {}
+        rows = [self._directions(name, value, route) for name, value in embeds.items()]
         rows += [self._mixture(prompt, route, sampling_rate) for prompt in mixtures]
-        prompts = self._finished(torch.cat(rows), names, route)
-        self._warn_of_unknown([(name, value) for name, values in plain.items() for value in values], prompts)
+        familiar = (*self._familiar(embeds), *[None] * len(mixtures))
+        prompts = replace(self._finished(torch.cat(rows), names, route), familiar=familiar)
+        if prompts.words is not None:
+            inputs = [(name, value) for name, values in plain.items() for value in values]
+            warn_of_unknown(inputs, prompts, self.vocabulary.names, self.known_text, self.known_sound)
         return prompts
 
     def from_embeds(
@@ -181,7 +160,8 @@ class ClassPrompter:
             raise ShapeError(f"embeds: wanted (N, {width}) of each modality, got {wrong}")
         names = [f"{name} {i}" for name, value in embeds.items() for i in range(1, len(value) + 1)]
         rows = [self._directions(name, normalize(value.float()), route) for name, value in embeds.items()]
-        return self._finished(torch.cat(rows), checked_labels(labels, names), route)
+        prompts = self._finished(torch.cat(rows), checked_labels(labels, names), route)
+        return replace(prompts, familiar=self._familiar(embeds))
 
     @cached_property
     def word_embeds(self) -> torch.Tensor:
@@ -257,21 +237,12 @@ class ClassPrompter:
     def _word_directions(self) -> torch.Tensor:
         return normalize(self._directions("text", self.word_embeds, "words"))
 
-    def _warn_of_unknown(self, inputs: Sequence[tuple[str, Any]], prompts: ClassPrompts) -> None:
-        """Of ``inputs``, modality and value, which are the first of the prompts, those texts that are far from all."""
-        if self.known_text is None or prompts.likeness is None:
-            return
-        told = zip(inputs, prompts.words, prompts.likeness, strict=False)  # mixtures come after them
-        far = [(text, words[0][0]) for (name, text), words, like in told if name == "text" and like < self.known_text]
-        if far:
-            names, taken = self.vocabulary.names, ", ".join(f"{text!r} (nearest: {word})" for text, word in far)
-            hints = [hint for text, _ in far if (hint := misspelt(text, names))]
-            warnings.warn(
-                f"text: not among the {len(self.vocabulary)} words that the detector knows: {taken}; "
-                f"boxes are of the nearest words{''.join(hints)}",
-                Bind2GenWarning,
-                stacklevel=3,
-            )
+    def _familiar(self, embeds: Mapping[str, torch.Tensor]) -> tuple[float | None, ...]:
+        def probable(modality: str, rows: torch.Tensor) -> list[float | None]:
+            none = modality != "audio" or self.sounds is None
+            return [None] * len(rows) if none else self.sounds(rows.float().cpu()).known.tolist()
+
+        return tuple(p for name, rows in embeds.items() for p in probable(name, rows))
 
     # ---- checks ----
 

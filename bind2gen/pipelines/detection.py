@@ -22,8 +22,10 @@ from ..preprocess.films import frames_of
 from ..preprocess.image import upright
 from ..space.adapter import EmbeddingAdapter
 from ..space.vocabulary import Vocabulary
+from ..space.zero_shot import ZeroShotClassifier, pair_scale
 from .calibration import SETTINGS, Calibration
-from .class_prompts import ClassPrompter, ClassPrompts
+from .class_prompts import ClassPrompter
+from .class_vectors import ClassPrompts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 CLASSES_FILE = "classes.npz"  # in it: the words that it was trained with, and its own class vectors of them
 # With the encoder's embeddings: these words again, and sounds that no thing makes.
 WORDS_FILE, NOTHING_FILE = "words.npz", "nothing.npz"
+SOUNDS_FILE, OTHERS_FILE = "sounds.npz", "other_sounds.npz"  # what is known by its sound; what else may be heard
 OF_PROMPTS = (CLASSES_FILE, WORDS_FILE, NOTHING_FILE)
 SCORES_FILE = "scores.json"  # what it was measured to find
 DEFAULT_THRESHOLD = 0.5  # Detic's demo
@@ -81,6 +84,7 @@ class ImageBindDetectionPipeline:
         *,
         modalities: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> ImageBindDetectionPipeline:
         """Load a pipeline folder that has a detector of its own.
 
@@ -91,6 +95,7 @@ class ImageBindDetectionPipeline:
         Args:
             source: default is the bundled model.
             modalities: build and load only these towers, and the image tower never unless it is named.
+            dtype: of the detector; prompts are embedded in float32.
 
         Raises:
             CheckpointError: the folder has no detector.
@@ -113,7 +118,7 @@ class ImageBindDetectionPipeline:
             EmbeddingAdapter.from_pretrained(folder / "adapter").float(),
             part,
         )
-        return cls(load_detector(part, device=device), prompter, calibration=known)
+        return cls(load_detector(part, device=device, dtype=dtype), prompter, calibration=known)
 
     def encode_image(self, image: Any) -> Any:
         """All that does not depend on prompts, for :meth:`find`; ``image`` as of :meth:`__call__`."""
@@ -246,5 +251,19 @@ def own_prompter(
         encoder, processor, adapter=adapter, nothing=found.get(NOTHING_FILE), vocabulary=vocabulary,
         route="words" if vocabulary else "joint",
         word_embeds=words.vectors if vocabulary and words else None,
-        known_text=known and known.known_text,
+        known_text=known and known.known_text, known_sound=known and known.known_sound,
+        sounds=known_sounds(encoder, part),
     )  # fmt: skip
+
+
+def known_sounds(encoder: ImageBindModel, part: Path) -> ZeroShotClassifier | None:
+    """Tells what is known by its sound from what else may be heard, by two files in the detector's folder ``part``.
+
+    None where they are not there, or the encoder hears nothing.
+    """
+    files = [part / name for name in (SOUNDS_FILE, OTHERS_FILE)]
+    if "audio" not in encoder.towers or not all(file.is_file() for file in files):
+        return None
+    known, others = map(Vocabulary.from_file, files)
+    rest = dict(zip(others.names, others.vectors, strict=True))
+    return ZeroShotClassifier(known.names, known.vectors, pair_scale(encoder, "audio", "text"), others=rest)

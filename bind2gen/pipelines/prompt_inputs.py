@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from ..errors import Bind2GenWarning, EmptyInputError, InputError, ModalityError
+from ..errors import Bind2GenWarning, EmptyInputError, InputError, ModalityError, misspelt
 from ..imagebind.embedding import embed_inputs
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..modality import MODALITIES
 from ..space.vocabulary import Vocabulary
+from .class_vectors import ClassPrompts
 from .null_sounds import SAMPLE_RATE, null_sounds
 
 LEVELS = (1.0, 0.3, 0.1, 0.03, 0.01)  # of the sounds of nothing
@@ -92,6 +93,35 @@ def input_name(modality: str, value: Any, number: int) -> str:
     if isinstance(value, str | os.PathLike) and Path(value).stem:
         return Path(value).stem
     return f"{modality} {number}"
+
+
+def warn_of_unknown(
+    inputs: Sequence[tuple[str, Any]],
+    prompts: ClassPrompts,
+    names: Sequence[str],
+    known_text: float | None,
+    known_sound: float | None,
+) -> None:
+    """Warn of those texts and sounds that are like none of a detector's words.
+
+    Args:
+        inputs: modality and value, of the first of the prompts; mixtures come after them.
+        names: the words.
+        known_text, known_sound: of :class:`~bind2gen.pipelines.class_prompts.ClassPrompter`; None never warns.
+    """
+    texts, sounds = [], []  # what it is called, and the nearest word
+    for i, (modality, value) in enumerate(inputs):
+        word, familiar = prompts.words[i][0][0], prompts.familiar[i]
+        if modality == "text" and known_text is not None and prompts.likeness[i] < known_text:
+            texts.append((value, word))
+        elif known_sound is not None and familiar is not None and familiar < known_sound and not prompts.nothing[i]:
+            sounds.append((prompts.labels[i], word))
+    hints = "".join(hint for text, _ in texts if (hint := misspelt(text, names)))
+    for kind, far, end in (("text", texts, hints), ("audio", sounds, "")):
+        if far:
+            taken = ", ".join(f"{name!r} (nearest: {word})" for name, word in far)
+            words = f"{kind}: not among the {len(names)} words that the detector knows: {taken}"
+            warnings.warn(f"{words}; boxes are of the nearest words{end}", Bind2GenWarning, stacklevel=3)
 
 
 def embed_nothing(encoder: ImageBindModel, processor: ImageBindProcessor, *, seed: int = 0) -> Vocabulary:

@@ -120,9 +120,9 @@ def _by_libsndfile(source: Any, file: IO[bytes], name: str, size: int) -> Iterat
         whole, size = sound.subtype == "PCM_16", max(1, size // sound.channels)
         while len(block := sound.read(size, dtype="int16" if whole else "float32", always_2d=True)):  # (n, channels)
             if whole:
-                floats = block.astype(np.float32)
-                floats *= 1 / FULL_SCALE_16
-                yield torch.from_numpy(floats).T, rate
+                floats = np.empty(block.shape[::-1], np.float32)  # a row a channel: what comes after is faster so
+                np.multiply(block.T, np.float32(1 / FULL_SCALE_16), out=floats)
+                yield torch.from_numpy(floats), rate
             else:
                 yield checked_samples(torch.from_numpy(block).T, name), rate
             if len(block) < size:

@@ -6,9 +6,11 @@ import logging
 import os
 import pickle
 import platform
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,10 +108,14 @@ def _connected(address: str) -> Iterator[None]:
     quiet = {"include_dashboard": False, "logging_level": logging.CRITICAL, "log_to_driver": False}
     if address != LOCAL:
         _probe(address)
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, **quiet, **({"object_store_memory": OBJECTS} if address == LOCAL else {}))
     except Exception as error:  # noqa: BLE001  (of many kinds: other versions, full disks, ports that are taken)
         raise Bind2GenError(f"Ray at {address}: cannot be started ({_last_line(error)})") from error
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray would end this process by it, for good
     try:
         yield
     finally:

@@ -213,6 +213,7 @@ def engine_errors(address: str, doing: str, where: str | None = None) -> Iterato
 
 CAUSES = {  # in what Rust's libraries say of a failure: the innermost that tells something -> as it is told
     r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>": r"\1: \2",
+    "Failed to create temp dir": "it wants a folder for temporary files: name one that can be written to by TMPDIR",
     "BadScheme": "AWS_ALLOW_HTTP=true lets it go without encryption",
     "Failed to get AWS credentials": "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     r'(?:message|error): "([^"]*)"': r"\1",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from ..errors import InputError
+from ..errors import Bind2GenError, InputError, StoreError
 from .contract import Item
 from .embedding import Embedded
 from .store import EmbeddingStore
@@ -113,8 +113,9 @@ def _embed_all(
                     report.rows, waiting = report.rows + _committed(store, waiting), []
                     committed = time.monotonic()
                 advanced(part)
-    except KeyboardInterrupt:
-        _committed(store, waiting)
+    except (KeyboardInterrupt, Bind2GenError) as error:
+        if not isinstance(error, StoreError):  # what it says would fail again
+            _committed(store, waiting)
         raise
     report.rows += _committed(store, waiting)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from ..errors import InputError
 from ..files.bundled import DETECTOR_PART
 from ..files.parsed import parse_json
-from ..pipelines.class_prompts import ClassPrompts
+from ..pipelines.class_vectors import ClassPrompts
 from ..pipelines.detection import SCORES_FILE, ImageBindDetectionPipeline
 from ..preprocess.image import upright
 from ..space.everyday import EVERYDAY_WORDS

@@ -50,7 +50,7 @@ class Understanding:
     def __init__(self, pipe: ImageBindConditioning, part: Path, names: Sequence[str] | Vocabulary) -> None:
         names = names if isinstance(names, Vocabulary) else None
         known = own_calibration(part)
-        self.pipe, self.least = pipe, known and known.known_prompt
+        self.pipe, self.least, self.least_sound = pipe, known and known.known_prompt, known and known.known_sound
         self.prompter = _prompter(pipe, part, names)
         self.names = names and NearestWords.for_pipeline(pipe, names)
 
@@ -69,13 +69,15 @@ class Understanding:
         prompts, adapter = self.prompter.from_embeds({modality: embeds}), self.pipe.adapter
         named = self.names and self.names.first(adapter({modality: embeds}, anchored=False))
         drawn = adapter.drawn_as(modality, embeds) or [None] * len(embeds)
-        measured = self.least is not None and modality in MEASURED
         found = []
-        for i, (words, likeness, nothing) in enumerate(
-            zip(prompts.words, prompts.likeness, prompts.nothing, strict=True)
+        for i, (words, likeness, familiar, nothing) in enumerate(
+            zip(prompts.words, prompts.likeness, prompts.familiar, prompts.nothing, strict=True)
         ):
-            word = words[0][0]
-            known = not nothing and likeness >= self.least if measured else None
+            word, known = words[0][0], None
+            if self.least is not None and modality in MEASURED:
+                known = not nothing and likeness >= self.least
+            if known and familiar is not None and self.least_sound is not None:
+                known = familiar >= self.least_sound  # each refuses what the other lets through
             found.append({
                 "name": named[i] if named and not nothing else word, "word": word,
                 "likeness": round(1.0 if nothing else likeness, 3), "known": known, "drawn": drawn[i],
@@ -111,6 +113,6 @@ def _prompter(pipe: ImageBindConditioning, part: Path, names: Vocabulary | None)
         return own
     vectors = torch.cat([own.word_embeds, names.vectors[[rows[kind] for kind in more]]])
     return ClassPrompter(
-        pipe.imagebind, pipe.processor, adapter=pipe.adapter, nothing=own.nothing,
+        pipe.imagebind, pipe.processor, adapter=pipe.adapter, nothing=own.nothing, sounds=own.sounds,
         vocabulary=Vocabulary((*own.vocabulary.names, *more), vectors), word_embeds=vectors,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Time and memory of Detic at its published sizes, on made-up weights.
 
     python tests/bench/bench_detic.py [--variants resnet-50 swin-b] [--side 800] [--threads 2] [--runs 3]
-                                      [--reference DETIC --classes LVIS.npy]
+                                      [--dtype bfloat16] [--reference DETIC --classes LVIS.npy]
 
 For each variant in a fresh process: encoding a 4:3 picture (once per picture), then detecting with one prompt, with 20
 and with 1,203 (as often as prompts change), without and with masks. Each figure is a pair: seconds by the clock, and of
@@ -78,6 +78,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, object]:
 
     torch.set_num_threads(options.threads)
     detector, image = network(options.variant), picture(options.side)
+    detector.to(getattr(torch, options.dtype))
     encoded = detector.encode_image(image, short_side=options.side)
     embeds = torch.randn(CLASSES, detector.embed_dim)
 
@@ -88,6 +89,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, object]:
     found = detector.detect(encoded, embeds[:20], threshold=threshold)
     return {
         "variant": options.variant,
+        "dtype": options.dtype,
         "input": f"{encoded.input_size[0]}x{encoded.input_size[1]}",
         "proposals": len(encoded.boxes),
         "encode_s": best_of(options.runs, lambda: detector.encode_image(image, short_side=options.side)),
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=800, help="short side in pixels")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--dtype", default="float32", help="ours; the reference has float32")
     parser.add_argument("--reference", type=Path, help="checkout of facebookresearch/Detic")
     parser.add_argument("--classes", type=Path, help="class vectors for the reference, .npy")
     parser.add_argument("--variant", choices=CONFIGS, help=argparse.SUPPRESS)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bind2gen.store import EmbeddingStore, embedding
+from bind2gen.store import EmbeddingStore, reading
 from bind2gen.store.contents import recognise
 from bind2gen.store.embedding import FileEmbedder
 from bind2gen.store.encoder import Encoder
@@ -43,8 +43,8 @@ def main() -> None:
     encoder = Encoder.load(modalities=["image", "audio"])
     first = next(path for path in args.folder.rglob("*") if path.is_file() and recognise(str(path)).kind == "picture")
     encoder.embed("image", [first] * 16)  # warm
-    embedding.recognise = timed("recognising", embedding.recognise)
-    embedding.thumbnail = timed("thumbnails", embedding.thumbnail)
+    reading.recognise = timed("recognising", reading.recognise)
+    reading.thumbnail = timed("thumbnails", reading.thumbnail)
     kind = type(encoder.processor)
     kind.__call__ = timed("encoder: reading and transforming", kind.__call__)
     encoder.model.encode = timed("encoder: towers", encoder.model.encode)

@@ -24,6 +24,7 @@ from unittest import mock
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "parity"), str(Path(__file__).parents[2])]
@@ -38,7 +39,7 @@ DEVICE = "cuda" if CARD else "cpu"
 TOWER = {"image": "vision", "video": "vision", **{n: n for n in ("text", "audio", "depth", "thermal", "imu")}}
 HALVES = ("bfloat16", "float16") if CARD else ("bfloat16",)
 BATCHES = (1, 8, 64, 256) if CARD else (1, 8)
-SECONDS = 0.25 if CARD else 1.0  # that each way is measured for, at least
+ROUNDS, SECONDS = 3, 3.0  # at least
 CONTEXT, END = 77, 49_407
 TALL = 4096  # rows of the bare product at most: taller ones wait for memory
 FLOAT32 = "reference float32"
@@ -130,6 +131,18 @@ def timed(run: Way, x: torch.Tensor) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def working_memory(run: Way, x: torch.Tensor) -> float:
+    """GiB of a card that a call needs beside weights and input; 0 without a card."""
+    if not CARD:
+        run(x)
+        return 0.0
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run(x)
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - held) / GIB
+
+
 @torch.inference_mode()
 def measured(name: str, size: int, runs: dict[str, Way]) -> Iterator[dict[str, Any]]:
     """One row a way."""
@@ -140,13 +153,13 @@ def measured(name: str, size: int, runs: dict[str, Way]) -> Iterator[dict[str, A
     weights = sum(p.numel() for p in our_parameters(name))
     products = {dtype: bare_product(name, size * tokens, dtype) for dtype in ("float32", *HALVES)}
     all_runs = runs | {f"product {dtype}": run for dtype, (run, _) in products.items()}
-    once = {way: (timed(run, x), timed(run, x))[1][0] for way, run in all_runs.items()}  # the first warms up
+    working = {way: working_memory(run, x) for way, run in all_runs.items()}  # and to warm up
     taken: dict[str, list[tuple[float, float]]] = {way: [] for way in all_runs}
-    while min(sum(wall for wall, _ in rounds) + once[way] / 2 for way, rounds in taken.items()) < SECONDS:
+    started, rounds = time.perf_counter(), 0
+    while rounds < ROUNDS or time.perf_counter() - started < SECONDS:
         for way, run in all_runs.items():
             taken[way].append(timed(run, x))
-            if len(taken[way]) == 1 and CARD:
-                torch.cuda.reset_peak_memory_stats()
+        rounds += 1
     wall, cpu = ({way: statistics.median(r[k] for r in rounds) for way, rounds in taken.items()} for k in (0, 1))
     for way in runs:
         dtype = next(dtype for dtype in (*HALVES, "float32") if dtype in way)
@@ -154,6 +167,7 @@ def measured(name: str, size: int, runs: dict[str, Way]) -> Iterator[dict[str, A
         rate = counter.get_total_flops() / wall[way]
         row = {"case": name, "batch": size, "way": way, "items_per_s": size / wall[way], "gflops": rate / 1e9}
         row |= {"share": rate / peak, "product_gflops": peak / 1e9, "wall_s": wall[way], "cpu_s": cpu[way]}
+        row |= {"working_gib": working[way]} if CARD else {}
         row["per_byte"] = counter.get_total_flops() / (weights * (4 if dtype == "float32" else 2))
         if FLOAT32 in wall:
             row |= {"ratio": wall[FLOAT32] / wall[way], "cpu_ratio": cpu[FLOAT32] / max(cpu[way], 1e-9)}
@@ -200,6 +214,10 @@ def draw(result: dict[str, Any], path: Path) -> None:
             roof.annotate(f" {row['case']} {row['batch']}", (row["per_byte"], row["gflops"]), fontsize=6)
     roof.set(xscale="log", yscale="log", xlabel="operations a byte of weights", ylabel="GFLOP/s",
              title=f"{result['device']}, torch {result['torch']}")  # fmt: skip
+    for axis in (roof.xaxis, roof.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.set_minor_formatter(NullFormatter())
     roof.legend(fontsize=7)
     largest = {
         case: max(row["batch"] for row in rows if row["case"] == case)
@@ -214,7 +232,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
         bars.bar_label(drawn, fmt="%.1f", fontsize=6)
     bars.set_xticks(range(len(largest)), [f"{case}, {size}" for case, size in largest.items()], fontsize=8)
     bars.set(ylabel="times as fast as the reference in float32", title="by modality and batch")
-    bars.legend(fontsize=7)
+    if names:
+        bars.legend(fontsize=7)
     figure.savefig(path, dpi=130)
 
 
@@ -227,6 +246,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         ratio = f"{row['ratio']:.2f} ({row['cpu_ratio']:.2f})" if "ratio" in row else ""
         share = f"{row['share']:.0%} of {row['product_gflops']:,.0f} GFLOP/s"
+        share += f", {row['working_gib']:.2f} GiB beside the weights" if "working_gib" in row else ""
         lines.append(
             f"| {row['case']}, {row['batch']} | {row['way']} | {row['items_per_s']:,.3g} | {share} | {ratio} |"
         )

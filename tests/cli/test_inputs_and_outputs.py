@@ -6,8 +6,10 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,6 +52,73 @@ def test_a_folder_is_its_files_and_what_cannot_be_read_is_left_out_and_listed(ru
     alone = [media / "high.wav", media / "mid.wav"]
     assert run("embed", "--audio", *alone, "--out", tmp_path / "y.npz")[0] == 0
     assert np.allclose(vectors(tmp_path / "x.npz"), vectors(tmp_path / "y.npz"), atol=1e-6)  # other batches
+
+
+def test_worker_processes_change_neither_rows_nor_what_is_left_out(run, media, sounds, tmp_path):
+    for number in range(7):  # batches of whole ones, of one broken one and of nothing else
+        shutil.copy(media / ("low.wav", "high.wav")[number % 2], sounds / f"n{number}.wav")
+    for number in range(4):
+        (sounds / f"m{number}.wav").write_bytes(BROKEN)
+    told = []
+    for workers in (0, 2):
+        out = tmp_path / f"{workers}.npz"
+        words = ["--audio", sounds, "--image", media / "noise.png", "--text", "a dog", "--batch-size", 3]
+        code, stdout, err = run("embed", *words, "--workers", workers, "--out", out, "--json")
+        document = json.loads(stdout)
+        paces, loaded = document.pop("pace"), load_embeddings(out)
+        assert code == 1 and {name: pace["inputs"] for name, pace in paces.items()} == {
+            "audio": 14,
+            "image": 1,
+            "text": 1,
+        }
+        assert paces["audio"]["workers"] == workers and paces["text"]["workers"] == 0
+        told.append((document | {"file": ""}, err, loaded))
+    assert told[0][:2] == told[1][:2] and len(told[0][0]["skipped"]) == 5
+    for name, rows in told[0][2].vectors.items():
+        assert np.abs(rows - told[1][2].vectors[name]).max() < 1e-6  # as of other batches
+    code, _, err = run("embed", "--audio", sounds / "high.wav", sounds / "m0.wav", "--workers", 2, "--out", "x.npz")
+    assert code == 1 and "m0.wav: wanted a sound" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(("number", "code", "words"), [(2, 130, "interrupted"), (15, 143, "terminated")])
+def test_told_to_end_a_run_takes_its_workers_along(number, code, words, tiny_folder, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    (tmp_path / "many").mkdir()
+    Image.fromarray(noise).save(tmp_path / "many" / "0.png")
+    for other in range(1, 2000):
+        os.link(tmp_path / "many" / "0.png", tmp_path / "many" / f"{other}.png")
+    command = ["embed", "--image", "many", "--model", tiny_folder, "--workers", "2", "--out", "x.npz"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", ENDABLE, *command], cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True
+    )
+    while len(started := _below(child.pid)) < 4 and child.poll() is None:  # two servers of Python's, two workers
+        time.sleep(0.05)
+    os.killpg(child.pid, number)  # as a terminal or a supervisor does
+    err = child.communicate(timeout=60)[1].decode()
+    assert (child.returncode, err) == (code, f"bind2gen: error: {words}\n")
+    until = time.monotonic() + 20
+    while (left := [pid for pid in started if os.path.exists(f"/proc/{pid}")]) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left and len(started) >= 4 and [path.name for path in tmp_path.iterdir()] == ["many"]
+
+
+ENDABLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a script
+from bind2gen.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _below(pid):
+    """Processes that a process started, and that these did."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            children = list(map(int, file.read().split()))
+    except OSError:
+        return []
+    return [found for child in children for found in (child, *_below(child))]
 
 
 def test_files_that_are_named_end_the_run_unless_told_to_keep_going(run, media, sounds, tmp_path):

@@ -19,7 +19,7 @@ from bind2gen.cli.understood import tell, understand
 from bind2gen.errors import Bind2GenWarning
 from bind2gen.files.bundled import DETECTOR_PART
 from bind2gen.pipelines.calibration import Calibration
-from bind2gen.pipelines.detection import CLASSES_FILE, NOTHING_FILE, WORDS_FILE
+from bind2gen.pipelines.detection import CLASSES_FILE, NOTHING_FILE, OTHERS_FILE, SOUNDS_FILE, WORDS_FILE
 from bind2gen.space.arithmetic import normalize
 from bind2gen.space.everyday import NAMES_FILE
 from bind2gen.space.vocabulary import Vocabulary
@@ -73,6 +73,19 @@ def test_words_are_those_nearest_before_the_anchors(pipe, choice, vectors):
     silence = {"name": "silence", "word": "silence", "likeness": 1.0, "known": False, "doubt": "unknown"}
     assert found["audio"][3] == silence | {"drawn": None}  # the anchors have no names
     assert found["text"] == [{"name": "cab", "word": "cab", "likeness": 1.0, "known": True, "drawn": None, "doubt": ""}]
+
+
+def test_a_sound_that_is_more_like_others_than_like_what_is_known_by_sound_is_unknown(pipe, choice, vectors):
+    part = Path(choice.source) / DETECTOR_PART
+    Vocabulary(("bee", "cab"), vectors[:2]).save(part / SOUNDS_FILE)
+    Vocabulary(("rain",), vectors[8:9]).save(part / OTHERS_FILE)
+    Calibration(known_prompt=-1.0, known_sound=0.5).save(part)
+    sounds = normalize(torch.stack([vectors[0], vectors[8], vectors[1] + 0.5 * vectors[8], vectors[3]]))
+    found = understand(pipe, choice, {"audio": sounds, "text": vectors[2:3]})
+    assert [item["known"] for item in found["audio"]] == [True, False, True, False]  # the last is silence
+    assert found["text"][0]["known"] is True  # of texts likeness says it alone
+    Calibration(known_prompt=1.01, known_sound=0.5).save(part)
+    assert not any(item["known"] for item in understand(pipe, choice, {"audio": sounds})["audio"])  # both must
 
 
 def test_what_is_not_drawn_or_not_surely_is_doubted_and_kinds_of_the_anchors_are_known(pipe, choice, vectors):

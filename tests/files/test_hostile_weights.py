@@ -253,3 +253,42 @@ def test_a_weight_that_is_no_number_is_named(family, value, copy):
     save_file(state, path, metadata={"format": "pt"})
     said = refused(lambda: NETWORKS[family](folder), CheckpointError)
     assert f"{key} holds NaN or infinite values" in said
+
+
+# ---- the same by hub id ----
+
+ON_HUB = {  # a place in config.json that says how large something is; pipelines are downloaded as folders first
+    "encoders": ("towers", "audio", "depth"), "adapters": ("embed_dim",), "classifiers": ("embed_dim",),
+    "class maps": ("source_dim",), "yolo": ("embed_dim",), "detic": ("fpn_width",),
+    "owl": ("text_config", "num_hidden_layers"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """The folder of ``someone/model`` in a hub's cache, out of whose reach the hub is."""
+    place = tmp_path / "hub" / "models--someone--model"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    (place / "snapshots").mkdir()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path / "hub")  # where no folder is called so
+    return place / "snapshots" / ("0" * 40)
+
+
+@pytest.mark.parametrize("family", ON_HUB)
+def test_what_comes_from_the_hub_is_held_to_the_same(family, copy, hub):
+    folder, load = copy(family).rename(hub), NETWORKS[family]
+    assert load("someone/model") is not None
+    before = (folder / "config.json").read_text()
+    put(folder / "config.json", ON_HUB[family], 10**9)
+    said = refused(lambda: load("someone/model"), CheckpointError)
+    assert said.startswith("someone/model: ") and re.search("1e.09|1000000000|1,000,000,000", said), said
+    (folder / "config.json").write_text(before)
+    [path] = folder.glob("*.safetensors")
+    state = load_file(path)
+    key = sorted(k for k, v in state.items() if v.is_floating_point() and v.numel() > 1)[0]
+    state[key].view(-1)[-1] = float("nan")
+    save_file(state, path, metadata={"format": "pt"})
+    assert f"{key} holds NaN or infinite values" in refused(lambda: load("someone/model"), CheckpointError)

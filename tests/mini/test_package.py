@@ -173,8 +173,29 @@ def test_words_are_known_from_where_few_right_sounds_lie_below():
 
     def embedded(audio: list) -> SimpleNamespace:
         assert len(audio) == 201
-        return SimpleNamespace(words=words, likeness=likeness.tolist())
+        return SimpleNamespace(words=words, likeness=likeness.tolist(), familiar=likeness[::-1].tolist())
 
-    prompter = SimpleNamespace(vocabulary=Vocabulary(CONCEPTS, torch.eye(3)), class_embeddings=embedded)
-    least, found = thresholds.known_prompt(prompter, sounds)
+    prompter = SimpleNamespace(
+        vocabulary=Vocabulary(CONCEPTS, torch.eye(3)),
+        class_embeddings=embedded,
+        sounds=SimpleNamespace(labels=CONCEPTS),
+    )
+    least, sure, found = thresholds.known_prompt(prompter, sounds)
     assert least == pytest.approx(0.05, abs=0.005) and found["sounds_named"] == pytest.approx(101 / 201)
+    assert sure == pytest.approx(0.05, abs=0.005) and found["sounds_unfamiliar"] == pytest.approx(10 / 201)
+
+
+def test_what_is_known_by_its_sound_is_trained_and_judged_or_drawn(tmp_path):
+    """The sea is judged and the dad drawn; the cab is neither, so what it is called is among the others."""
+    EmbeddingAdapter(anchor_names=["dad"], num_anchors=1).save_pretrained(tmp_path / "adapter")
+    (tmp_path / thresholds.DETECTOR_PART).mkdir()
+    concepts, labels = ("sea", "dad", "cab", "", "", ""), ("waves", "dad", "taxi", "rain", "eel", "")
+    sounds = SimpleNamespace(concepts=np.array(concepts), labels=np.array(labels), trained=np.arange(6) != 4)
+
+    def embed_text(captions: list[str]) -> torch.Tensor:
+        return draw(1, len(captions), WIDTH)
+
+    thresholds.save_sounds(tmp_path, sounds, embed_text)
+    found = [Vocabulary.from_file(tmp_path / thresholds.DETECTOR_PART / name).names
+             for name in (thresholds.SOUNDS_FILE, thresholds.OTHERS_FILE)]  # fmt: skip
+    assert found == [("dad", "sea"), ("rain", "taxi")]

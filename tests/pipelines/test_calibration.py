@@ -10,7 +10,7 @@ import torch
 from bind2gen.errors import InputError, UnreadableError
 from bind2gen.hosts.boxes.detections import Detections
 from bind2gen.pipelines.calibration import Calibration
-from bind2gen.pipelines.class_prompts import ClassPrompts
+from bind2gen.pipelines.class_vectors import ClassPrompts
 from bind2gen.pipelines.null_sounds import NAMES, SAMPLE_RATE, null_sounds
 
 # ---- the calibration ----

@@ -17,6 +17,7 @@ from bind2gen.space.arithmetic import blend, normalize
 from bind2gen.space.class_map import ClassMap
 from bind2gen.space.text_towers import EncoderText
 from bind2gen.space.vocabulary import Vocabulary
+from bind2gen.space.zero_shot import ZeroShotClassifier
 
 WIDTH, WORDS = 32, ("dog", "car", "sea", "an old clock")
 RATE = 16_000  # Hz
@@ -125,6 +126,24 @@ def test_texts_far_from_every_word_are_warned_of(make):
         (words,) = prompter.class_embeddings(text=["unheard of", WORDS[0]]).words[:1]
     (said,) = (str(warning.message) for warning in told)
     assert f"'unheard of' (nearest: {words[0][0]})" in said and repr(WORDS[0]) not in said
+
+
+def test_sounds_of_other_things_are_warned_of_and_told_by_how_probably_they_are_known(make, parts):
+    sound, turned = embedded(parts, audio=SOUND)[0], draw(8, WIDTH)
+    naming = {True: ZeroShotClassifier(("dog",), sound[None], 20.0, others={"rain": -sound}),
+              False: ZeroShotClassifier(("dog",), -sound[None], 20.0, others={"rain": sound})}  # fmt: skip
+    asked = {"audio": SOUND, "text": "dog", "mixed": MixedPrompt(wanted={"audio": SOUND})}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Bind2GenWarning)
+        known = make(sounds=naming[True], known_sound=0.5).class_embeddings(**asked)
+        far = make(sounds=naming[False]).class_embeddings(**asked)  # which is said, where no threshold is
+    assert known.familiar == (pytest.approx(1), None, None) and far.familiar == (pytest.approx(0, abs=1e-6), None, None)
+    with pytest.warns(Bind2GenWarning, match=r"^audio: not among the 4 words .*: 'bark' \(nearest: .*words$"):
+        make(sounds=naming[False], known_sound=0.5).class_embeddings(audio=SOUND, labels=["bark"])
+    given = {"audio": torch.stack([sound, turned]), "text": turned[None]}
+    found = make(sounds=naming[True]).from_embeds(given).familiar
+    assert found[0] == pytest.approx(1) and 0 < found[1] < 1 and found[2] is None
+    assert make().from_embeds(given).familiar == (None, None, None)
 
 
 def test_words_are_a_convex_blend_of_the_detectors_own_vectors(make, parts):

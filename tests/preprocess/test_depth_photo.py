@@ -45,7 +45,7 @@ def test_depth_can_come_from_a_photo():
 
 def test_the_view_of_a_photo_comes_from_the_estimator_else_from_the_camera():
     exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA405] = 27  # mm on 36 x 24 mm film; a 4:3 picture of the same diagonal is 34.6 mm wide
+    exif[0x8769] = {0xA405: 27}  # mm on 36 x 24 mm film; a 4:3 picture of the same diagonal is 34.6 mm wide
     assert from_photo(photo(exif=exif), Estimator(80.0), metric=True).fx == pytest.approx(80 * 16 / 64)
     assert from_photo(photo(exif=exif), Estimator(), metric=True).fx == pytest.approx(16 * 27 / 34.61, rel=1e-3)
     exif[0x0112] = 6  # held upright: the stored height is the width

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import sys
 
 import numpy as np
@@ -19,7 +20,7 @@ from bind2gen.errors import (
     UnreadableError,
 )
 from bind2gen.preprocess import imu
-from bind2gen.preprocess.imu import STANDARD_GRAVITY, ImuSettings
+from bind2gen.preprocess.imu import STANDARD_GRAVITY, ImuSettings, tables
 from bind2gen.preprocess.imu.layouts import find_columns
 
 RATE = 100.0
@@ -332,3 +333,49 @@ def test_gravity_in_a_file_of_its_own_is_added_where_it_was_taken_off(tmp_path):
     found = imu.load(tmp_path)
     assert np.abs(found.samples.numpy() - wanted).max() < 1e-4
     assert not any("added" in note for note in found.description.notes)
+
+
+def table_text(rows: int, *, delimiter: str = ",", end: str = "\n", time: str = "{:.2f}") -> str:
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 1, (rows, 6)) + [0, 0, 9.81, 0, 0, 0]
+    cells = ([time.format(k / 100), *(f"{v:.4f}" for v in row)] for k, row in enumerate(values))
+    return (
+        delimiter.join(("time (s)", "ax", "ay", "az", "gx", "gy", "gz"))
+        + end
+        + "".join(delimiter.join(row) + end for row in cells)
+    )
+
+
+ODD_TABLES = {
+    "plain": lambda text: text, "cut in a row": lambda text: text[:-40], "no last end": lambda text: text.rstrip("\n"),
+    "an empty line": lambda text: text.replace("\n0.50", "\n\n0.50"),
+    "a comment": lambda text: text.replace("\n0.70", "\n# paused\n0.70"),
+    "semicolons at ends": lambda text: text.replace("\n", ";\n"),
+    "blanks": lambda text: text.replace("\n0.3", " \n 0.3").replace(",", ", "),
+    "holes": lambda text: re.sub(r"\n(0.9.),[^,]*,", r"\n\1,,", text),
+    "quotes": lambda text: text.replace("\n0.80", '\n"0.80"'), "tabs": lambda text: text.replace(",", "\t"),
+    "Windows": lambda text: text.replace("\n", "\r\n"),
+    "white space": lambda text: text.replace(" (s)", "").replace(",", "   "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD_TABLES)
+def test_rows_are_the_same_however_much_is_parsed_at_once(kind, tmp_path, monkeypatch):
+    path = tmp_path / "walk.csv"
+    path.write_bytes(ODD_TABLES[kind](table_text(300)).encode())
+    with monkeypatch.context() as patched:
+        patched.setattr(tables.TextTable, "_as_it_stands", lambda *_: None)  # row by row
+        wanted = imu.load(path, gyroscope_unit="rad/s")
+    assert 290 <= wanted.samples.shape[1] <= 300
+    for letters in (200, 1 << 20):
+        monkeypatch.setattr(tables, "LETTERS", letters)
+        found = imu.load(path, gyroscope_unit="rad/s")
+        torch.testing.assert_close(found.samples, wanted.samples, rtol=0, atol=0, equal_nan=True)
+        assert found.sampling_rate == wanted.sampling_rate
+
+
+def test_a_plain_table_is_parsed_as_it_stands(tmp_path, monkeypatch):
+    path = tmp_path / "walk.csv"
+    path.write_text(table_text(300))
+    monkeypatch.setattr(tables.TextTable, "_row_by_row", None)
+    assert imu.load(path, gyroscope_unit="rad/s").samples.shape == (6, 300)

@@ -181,3 +181,15 @@ def test_streams_tell_of_what_is_too_little_as_files_do(sine, tmp_path):
         soundfile.write(tmp_path / f"{name}.wav", sound, RATE, subtype="FLOAT")
         with pytest.warns(Bind2GenWarning, match=rf"{name}\.wav: .*{words}"):
             list(audio_windows(tmp_path / f"{name}.wav", AudioSettings(policy="sliding"), 4))
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.01, 0.5, 20.0])
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_an_offset_is_no_sound(offset, interleaved):
+    sound = torch.from_numpy(np.random.default_rng(5).normal(0, 0.1, (44_100, 3))).float()
+    sound[:, 1] *= -0.5
+    samples = (sound + offset).T if interleaved else (sound + offset).T.contiguous()
+    exact = samples.double() - samples.double().mean(1, keepdim=True)
+    wanted = torch.cat([exact.square().sum(1), exact.mean(0).square().sum()[None]])
+    # float32 sums of 44,100 squares, of which at most a tenth is an offset's
+    torch.testing.assert_close(listening.energies(samples), wanted, rtol=2e-4, atol=0)

@@ -167,7 +167,7 @@ def test_cover_picture_of_a_song_is_no_video(tmp_path, sine):
     with av.open(str(path), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
-        cover.disposition = Disposition.attached_pic
+        cover.disposition = Disposition.attached_pic.value
         song = container.add_stream("aac", rate=44_100, layout="mono")
         container.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
         container.mux(cover.encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,9 @@ def running() -> Iterator[None]:
     """A cluster in this machine, to which everything connects by itself; its processes share the processors fairly."""
     before = os.environ.get(NICENESS)
     os.environ[NICENESS] = "0"
+    handler = signal.getsignal(signal.SIGTERM)
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    signal.signal(signal.SIGTERM, handler)  # Ray would keep it
     yield
     ray.shutdown()
     os.environ.pop(NICENESS) if before is None else os.environ.update({NICENESS: before})
@@ -64,6 +67,7 @@ def test_two_workers_make_the_store_that_one_process_makes(running, photos, tiny
         out, err = capsys.readouterr()
         told[name] = json.loads(out) | {"db": ""}
         assert (code, err) == (1, f"bind2gen: skipped: {told[name]['skipped'][0]['reason']}\n")
+    assert told["one"].pop("pace")["inputs"] == 9  # of a cluster nothing of the kind is known
     assert told["one"] == told["ray"] and told["ray"]["embedded"] == 8
     one, several = rows(tmp_path / "one"), rows(tmp_path / "ray")
     assert one.keys() == several.keys() and len(one) == 8
@@ -220,8 +224,8 @@ def test_addresses_that_are_none_and_those_where_nobody_answers(monkeypatch):
 
 
 def test_without_ray_its_extra_is_named_and_options_of_it_need_it(monkeypatch, capsys, tmp_path):
-    assert main(["index", str(tmp_path), "--db", str(tmp_path / "db"), "--workers", "2"]) == 2
-    assert "--workers: there is no --ray" in capsys.readouterr().err
+    assert main(["index", str(tmp_path), "--db", str(tmp_path / "db"), "--gpus-per-worker", "2"]) == 2
+    assert "--gpus-per-worker: there is no --ray" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray.data", None)
     assert main(["index", str(tmp_path), "--db", str(tmp_path / "db"), "--ray", "local"]) == 1
     assert capsys.readouterr().err == 'bind2gen: error: embedding on a cluster needs Ray: pip install "bind2gen[ray]"\n'

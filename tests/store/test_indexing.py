@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from bind2gen.errors import InputError, ModalityError, StoreError
+from bind2gen.errors import Bind2GenError, InputError, ModalityError, StoreError
 from bind2gen.files.films import save_film
 from bind2gen.imagebind.model import ImageBindModel
+from bind2gen.imagebind.pace import Pace
 from bind2gen.imagebind.timeline import embed_timeline
 from bind2gen.store import FILM, EmbeddingStore
 from bind2gen.store import indexing as indexing_module
@@ -104,6 +106,35 @@ def test_every_kind_of_file_is_embedded_as_the_model_embeds_it(index, library, e
     seen = Image.open(library / "a.png").crop((8, 0, 56, 48)).resize(small.size)  # the middle square
     assert np.abs(np.asarray(small, float) - np.asarray(seen, float)).mean() < 40 and small.width == small.height
     assert sound.size == (96, 64) and len(np.unique(np.asarray(sound))) > 20
+
+
+def test_worker_processes_change_no_row(index, library, encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing_module, "CHUNK", 3)
+    (library / "cut.mp4").write_bytes((library / "film.mp4").read_bytes()[:900])
+    (library / "page.mp3").write_text("<html>not found</html>")
+    alone, before = index(library), rows(index.store)
+    pace = Pace(torch.device("cpu"))
+    with EmbeddingStore.create(tmp_path / "other", width=encoder.model.config.embed_dim) as other:
+        embed = partial(FileEmbedder(encoder).stream, workers=2, pace=pace)
+        report = index_folders(other, [str(library)], embed)
+        found = rows(other)
+    assert (report.rows, report.embedded, sorted(report.skipped)) == (alone.rows, alone.embedded, sorted(alone.skipped))
+    assert found.keys() == before.keys() and pace.inputs == alone.found
+    assert all(np.abs(found[key] - before[key]).max() < 1e-6 for key in found)
+
+
+def test_what_was_embedded_before_a_worker_died_is_kept(index, library, encoder, monkeypatch):
+    monkeypatch.setattr(indexing_module, "CHUNK", 2)
+
+    def embed(chunks):
+        yield from FileEmbedder(encoder).stream(list(chunks)[:2])
+        raise Bind2GenError("a process that read files ended before it was done")
+
+    with pytest.raises(Bind2GenError, match="ended before it was done"):
+        index_folders(index.store, [str(library)], embed)
+    kept = len(index.store.files())
+    again = index(library)
+    assert kept >= 3 and (again.unchanged, again.embedded) == (kept, 7 - kept)
 
 
 def test_a_film_gives_pictures_sound_and_their_sum_over_the_same_windows(index, library, encoder):

@@ -228,6 +228,8 @@ HTTP = "Http(HttpError { kind: Connect, source: reqwest::Error { kind: Request, 
          "AWS_ALLOW_HTTP=true lets it go without encryption"),
         ('IO { source: "Failed to get AWS credentials: ProviderError(...)" }',
          "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ('Failed to create temp dir: LanceError(IO): Read-only file system (os error 30) at "/tmp/.tmp1", /root/.car',
+         "it wants a folder for temporary files: name one that can be written to by TMPDIR"),
         ("something else", S3 + "something else"),
     ],
 )  # fmt: skip

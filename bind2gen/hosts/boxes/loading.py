@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from . import GRID, PICKLES
-from .detic.detector import DeticDetector
 from .saved import kind_of
 from .windows import GridProposer
 from .yolo.detector import MODEL_TYPE, YoloDetector
@@ -17,11 +16,14 @@ from .yolo.detector import MODEL_TYPE, YoloDetector
 OWL_KINDS = ("owlvit", "owlv2")
 
 
-def load_detector(source: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Any:
-    """A detector in float32, or what proposes boxes.
+def load_detector(
+    source: str | os.PathLike[str], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Any:
+    """A detector, or what proposes boxes.
 
     Args:
         source: a released Detic ``.pth``, the folder or hub id of a Detic, YOLO or OWL detector, or ``"grid"``.
+        dtype: of the network; boxes and scores are float32.
 
     Raises:
         HostError, CheckpointError: it cannot be loaded.
@@ -30,12 +32,18 @@ def load_detector(source: str | os.PathLike[str], *, device: torch.device | str 
         return GridProposer()
     path = Path(source)
     if path.is_file() and path.suffix.lower() in PICKLES:
-        return DeticDetector.from_official(path, device=device)
+        from .detic.detector import DeticDetector  # brings timm
+
+        return DeticDetector.from_official(path, device=device, dtype=dtype)
     kind = kind_of(source)
+    if kind == MODEL_TYPE:
+        return YoloDetector.from_pretrained(source, device=device, dtype=dtype)
     if kind in OWL_KINDS:
         from .owl import OwlDetector  # transformers takes a second
 
-        owl = OwlDetector.from_pretrained(source)
+        owl = OwlDetector.from_pretrained(source, dtype=dtype)
         owl.model.to(device)
         return owl
-    return (YoloDetector if kind == MODEL_TYPE else DeticDetector).from_pretrained(source, device=device)
+    from .detic.detector import DeticDetector
+
+    return DeticDetector.from_pretrained(source, device=device, dtype=dtype)

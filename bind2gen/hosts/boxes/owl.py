@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +21,9 @@ from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoPr
 
 from ...errors import Bind2GenError, Bind2GenWarning, CheckpointError, EmptyInputError, HostError, InputError
 from ...files.atomic import written_together
-from ...files.weights import weights_of_part
-from ...imagebind.agreement import NOT_OF_ONE, check_foreign, listed
+from ...imagebind.agreement import NOT_OF_ONE, check_beside, listed
 from ...preprocess.image import upright
+from ...preprocess.muted import STDOUT, TOKENIZERS, muted
 from .detections import Detections, Proposals
 from .selection import checked_class_embeds, checked_count, select
 
@@ -93,27 +92,24 @@ class OwlDetector:
         """Load a folder or a hub id, such as ``google/owlv2-base-patch16-ensemble``, with its processor.
 
         Raises:
-            HostError: not a folder or reachable hub id of an OWL detector, or damaged.
-            CheckpointError: a folder's config and weights do not belong together, or these are no numbers.
+            HostError: not a folder or reachable hub id of an OWL detector.
+            CheckpointError: damaged; config and weights do not belong together, or these are no numbers.
         """
+        known = {"local_files_only": True} if local_files_only else {}
         try:
             config = AutoConfig.from_pretrained(source, local_files_only=local_files_only)
             if config.model_type not in FAMILIES:
                 found = f"found one of kind {config.model_type!r}"
                 raise HostError(f"{source}: wanted an OWL-ViT or OWLv2 checkpoint, {found}")
-            try:
-                weights = weights_of_part(Path(source))
-            except CheckpointError as error:
-                raise HostError(f"{source}: cannot be loaded as an OWL detector: {error}") from None
-            if weights is not None:
-                check_foreign(Path(source), weights, lambda _: AutoModelForZeroShotObjectDetection.from_config(config))
+            check_beside(source, lambda _: AutoModelForZeroShotObjectDetection.from_config(config), **known)
             model, told = AutoModelForZeroShotObjectDetection.from_pretrained(
                 source, dtype=dtype, local_files_only=local_files_only, output_loading_info=True
             )
             # Older files hold a table of positions that is computed now.
             if odd := [key for kind in DOUBTS for key in told[kind] if not str(key).endswith("position_ids")]:
                 raise CheckpointError(f"{source}: {NOT_OF_ONE}: {listed([str(key) for key in sorted(odd, key=str)])}")
-            processor = AutoProcessor.from_pretrained(source, local_files_only=local_files_only)
+            with muted(TOKENIZERS, STDOUT):
+                processor = AutoProcessor.from_pretrained(source, local_files_only=local_files_only)
             # Its settings are not looked at before; they may not be the model's.
             pixels = processor.image_processor(images=Image.new("RGB", (8, 8)), return_tensors="pt")["pixel_values"]
             if tuple(pixels.shape[-2:]) != (wanted := (config.vision_config.image_size,) * 2):

@@ -12,11 +12,11 @@ from torch import nn
 
 from ...errors import CheckpointError, InputError
 from ...files.atomic import written_together
-from ...files.hub import saved_file
+from ...files.hub import CONFIG_FILE, saved_file
 from ...files.parsed import parse_json
 from ...preprocess.settings import Settings
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 Config = TypeVar("Config", bound=Settings)
 
 

@@ -13,8 +13,9 @@ import torch
 
 from ...errors import Bind2GenError, CheckpointError, HostError
 from ...files.hub import pipeline_index
-from ...files.weights import weights_of_part
+from ...files.weights import DIFFUSERS, TRANSFORMERS, weights_beside
 from ...imagebind.agreement import check_foreign, read_json
+from ...preprocess.muted import STDOUT, TOKENIZERS, muted
 from ...preprocess.sources import one_line
 
 LIBRARIES = ("diffusers", "transformers")
@@ -44,12 +45,15 @@ def _check_part(folder: Path, library: str, kind: str, variant: str | None) -> N
         steps = read_json(folder, "scheduler_config.json").get("num_train_timesteps", 1)
         if not isinstance(steps, int | float) or not 0 < steps <= SCHEDULES:
             raise CheckpointError(f"{folder}: wanted num_train_timesteps of 1 to {SCHEDULES:,}, got {steps!r}")
+    if not (folder / "config.json").is_file():
+        return
+    kinds = [name for pair in zip(DIFFUSERS, TRANSFORMERS, strict=True) for name in pair]
     try:
-        weights = weights_of_part(folder, variant) or weights_of_part(folder)
+        weights = weights_beside(folder, kinds, variant=variant) or weights_beside(folder, kinds)
     except CheckpointError as error:
         raise HostError(str(error)) from None
     made = _class_of(library, kind)
-    if weights is None or made is None or not (folder / "config.json").is_file():
+    if weights is None or made is None:
         return
     own = hasattr(made, "from_config")  # diffusers'
     check_foreign(folder, weights, made.from_config if own else lambda told: made(made.config_class.from_dict(told)))
@@ -70,7 +74,8 @@ def load_parts(load: Callable[..., Any], source: str | os.PathLike[str], **optio
     """
     check_parts(source, options.get("variant"))
     try:
-        return load(source, **options)
+        with muted(TOKENIZERS, STDOUT):
+            return load(source, **options)
     except (Bind2GenError, MemoryError):
         raise
     except Exception as error:  # diffusers, transformers, safetensors and the hub raise many kinds

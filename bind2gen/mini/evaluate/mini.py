@@ -17,6 +17,7 @@ from torch import nn
 from ...pipelines.unclip import ImageBindUnCLIPPipeline
 from ...space.everyday import EVERYDAY_WORDS
 from ...space.vocabulary import Vocabulary
+from ...space.zero_shot import ZeroShotClassifier
 from ..cuts import cut_outs
 from ..data import AudioSet
 from ..recipe import JUDGED
@@ -43,6 +44,7 @@ class Options:
         judge_steps: training steps of the judge, for the record.
         quiet: no progress bars.
         words: of which the nearest are told for what no one chose.
+        sounds: what the model knows by its sound, see :func:`bind2gen.pipelines.detection.known_sounds`.
     """
 
     steps: int = 20
@@ -51,6 +53,7 @@ class Options:
     judge_steps: int = JUDGE_LOOP.steps
     quiet: bool = False
     words: Sequence[str] | Vocabulary = EVERYDAY_WORDS
+    sounds: ZeroShotClassifier | None = None
 
     def call(self) -> dict[str, float]:
         """Options for the pipeline's call."""
@@ -77,7 +80,7 @@ def evaluate(
     Raises:
         ModalityError: the model has no image, text or audio tower.
     """
-    judging = Judging(pipe, others or Others(), quiet=options.quiet)
+    judging = Judging(pipe, others or Others(), sounds=options.sounds, quiet=options.quiet)
     return _Run(pipe, judge, data, model, options).evaluation(judging)
 
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from ...errors import InputError
-from ...pipelines.class_prompts import ClassPrompter
 from ...pipelines.unclip import ImageBindUnCLIPPipeline
 from ...preprocess.image import upright
 from ...space.vocabulary import Vocabulary
+from ...space.zero_shot import ZeroShotClassifier
 from ...studio.words import NearestWords
 from ..data import AudioSet, load_audio, read_files, read_rows
 from ..recipe import JUDGED
@@ -136,14 +136,22 @@ class Judging:
     """Rows of other people's data; what several of them need is computed once here.
 
     Args:
+        sounds: tells what is known by its sound from what is not; None compares with the concepts' words alone.
         quiet: no progress bars.
 
     Attributes:
         photo_embeds: (N, D) of the judged photos, in their order; sound_embeds: (N, D) of the clips. None without.
     """
 
-    def __init__(self, pipe: ImageBindUnCLIPPipeline, data: Others, *, quiet: bool = False) -> None:
-        self.pipe, self.data, self.quiet = pipe, data, quiet
+    def __init__(
+        self,
+        pipe: ImageBindUnCLIPPipeline,
+        data: Others,
+        *,
+        sounds: ZeroShotClassifier | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.pipe, self.data, self.known_sounds, self.quiet = pipe, data, sounds, quiet
         photos, sounds = data.photos, data.sounds
         names = sorted({*JUDGED, *(photos.labels if photos else ()), *(sounds.labels if sounds else ())})
         self.vectors = dict(zip(names, drawing.class_embeddings(pipe, names), strict=True)) if photos or sounds else {}
@@ -186,17 +194,18 @@ class Judging:
         return Row(float(right.mean()), chance=first.shape[1] / len(labels), items=len(right))
 
     def _refused(self, ours: np.ndarray, others: np.ndarray) -> Row:
-        """Share of sounds of other things that are less like any concept than all but :data:`LOST` of ours."""
+        """Share of sounds of other things that are less surely any of ours than all but :data:`LOST` of ours are."""
         if not ours.any() or not others.any():
             return Row(why=NO_DATA)
-        words = Vocabulary(JUDGED, torch.stack([self.vectors[name] for name in JUDGED]))
-        prompter = ClassPrompter(
-            self.pipe.imagebind, self.pipe.processor, vocabulary=words, word_embeds=words.vectors,
-            adapter=self.pipe.adapter,
-        )  # fmt: skip
-        likeness = np.array(prompter.from_embeds({"audio": self.sound_embeds}).likeness)
-        least = np.quantile(likeness[ours], LOST, method="lower")
-        return Row(float((likeness[others] < least).mean()), chance=LOST, items=int(others.sum()))
+        known = self._known().numpy()
+        least = np.quantile(known[ours], LOST, method="lower")
+        return Row(float((known[others] < least).mean()), chance=LOST, items=int(others.sum()))
+
+    def _known(self) -> torch.Tensor:
+        """(N,) how surely each sound is any of ours, as the product tells it."""
+        if self.known_sounds is not None:
+            return self.known_sounds(self.sound_embeds).known
+        return (self.sound_embeds @ torch.stack([self.vectors[name] for name in JUDGED]).T).amax(1)
 
     def _found_photos(self) -> tuple[Row, dict[str, float]]:
         """The kind of the nearest photo to a sound."""

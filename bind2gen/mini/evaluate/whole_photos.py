@@ -19,7 +19,7 @@ import torch
 from ...evaluate.detection import Truth, right_boxes
 from ...hosts.boxes.detections import Detections, Detector
 from ...pipelines.calibration import Calibration
-from ...pipelines.class_prompts import ClassPrompts
+from ...pipelines.class_vectors import ClassPrompts
 from ...pipelines.detection import ImageBindDetectionPipeline
 from ...preprocess.image import upright
 from ..data import AudioSet, ImageSet, held_out, read_members, read_rows

@@ -29,7 +29,10 @@ from .text_files import WANTED, lines_of, opened_text
 if TYPE_CHECKING:
     import pandas as pd
 
-BLOCK = 1 << 12  # rows read at a time; lines of text take ten times the memory of their numbers
+BLOCK = 1 << 12  # rows of a Parquet file read at a time
+LETTERS = 1 << 20  # of text at a time
+# Of comments, of lines that only look empty, and of ends that must go first; a pair is looked for where its first is.
+ODD = ("#", "%", "\f", "\v", "//", " \n", "\t\n", ";\n")
 HEAD_BYTES = 1 << 16  # that delimiter and header are judged by
 DELIMITERS = (",", ";", "\t", "|", None)  # None is white space
 COMMENTS = ("#", "%", "//")
@@ -134,37 +137,64 @@ class TextTable(Table):
     decimal: str = "."
 
     def frames(self, wanted: list[int]) -> Iterator[pd.DataFrame]:
-        ends = ENDS if self.delimiter == "," else "\r\n"
         with opened_text(self.source, self.name) as text:
             line = sum(1 for _ in islice(lines_of(text, self.name), self.skip)) + 1
-            while lines := list(islice(lines_of(text, self.name), BLOCK)):
-                rows = {number: row.rstrip(ends) for number, row in enumerate(lines, line) if _is_row(row)}
-                line += len(lines)
-                if rows and len(lines) < BLOCK and len(_cells(rows[max(rows)], self.delimiter)) < len(self.names):
-                    rows.popitem()  # the recorder was stopped while writing
-                if rows:
-                    yield self._parsed(rows, wanted)
+            while block := text.read(LETTERS):
+                short = len(block) < LETTERS
+                block += "" if short or block[-1] == "\n" else next(lines_of(text, self.name), "")
+                last = short or block[-1] != "\n"
+                ends = block.count("\n")
+                frame = self._as_it_stands(block, ends + (block[-1] != "\n"), line, wanted, last)
+                if frame is None:
+                    frame = self._row_by_row(block, line, wanted, last)
+                line += ends
+                if len(frame):
+                    yield frame
 
-    def _parsed(self, rows: dict[int, str], wanted: list[int]) -> pd.DataFrame:
-        import pandas as pd
-
-        text, last = io.StringIO("\n".join(rows.values())), wanted[-1]
+    def _as_it_stands(self, block: str, lines: int, line: int, wanted: list[int], last: bool) -> pd.DataFrame | None:
+        """Lines that all are rows, in one go; None where some are not, or anything else is the matter with them."""
+        if any(mark[0] in block and mark in block for mark in ODD):
+            return None
+        if last and len(_cells(block[block.rfind("\n", 0, -1) + 1 :], self.delimiter)) < len(self.names):
+            return None
         try:
-            frame = pd.read_csv(
-                text, sep=self.delimiter or r"\s+", header=None, names=range(last + 1), usecols=wanted, index_col=False,
-                decimal=self.decimal, na_values=[*BLANK], skipinitialspace=True, skip_blank_lines=False,
-                low_memory=False,
-            )  # fmt: skip
+            frame = self._read_csv(block, wanted)
+        except (ValueError, OverflowError):
+            return None
+        if len(frame) != lines or frame[wanted[-1]].isna().any():  # of empty lines, too
+            return None
+        frame.index += line
+        return frame
+
+    def _row_by_row(self, block: str, line: int, wanted: list[int], last: bool) -> pd.DataFrame:
+        ends = ENDS if self.delimiter == "," else "\r\n"
+        lines = block.split("\n")
+        rows = {number: row.rstrip(ends) for number, row in enumerate(lines, line) if _is_row(row)}
+        if rows and last and len(_cells(rows[max(rows)], self.delimiter)) < len(self.names):
+            rows.popitem()  # the recorder was stopped while writing
+        try:
+            frame = self._read_csv("\n".join(rows.values()), wanted)
         except (ValueError, OverflowError) as error:  # ParserError too
             raise UnreadableError(f"{self.name}: wanted {WANTED}, cannot read it ({one_line(error)})") from None
         if len(frame) != len(rows):
             raise UnreadableError(f"{self.name}: a quotation mark is not closed after line {min(rows) - 1}")
         frame.index = list(rows)
-        for line in frame.index[frame[last].isna()]:
-            if (count := len(_cells(rows[line], self.delimiter))) <= last:
-                counts = f"line {line} has {count} columns, the header has {len(self.names)}"
+        for number in frame.index[frame[wanted[-1]].isna()]:
+            if (count := len(_cells(rows[number], self.delimiter))) <= wanted[-1]:
+                counts = f"line {number} has {count} columns, the header has {len(self.names)}"
                 raise UnreadableError(f"{self.name}: {counts}; the file may be damaged")
         return frame
+
+    def _read_csv(self, rows: str, wanted: list[int]) -> pd.DataFrame:
+        import pandas as pd
+
+        if not rows:
+            return pd.DataFrame(columns=wanted)
+        return pd.read_csv(
+            io.StringIO(rows), sep=self.delimiter or r"\s+", header=None, names=range(wanted[-1] + 1), usecols=wanted,
+            index_col=False, decimal=self.decimal, na_values=[*BLANK], skipinitialspace=True, skip_blank_lines=False,
+            low_memory=False,
+        )  # fmt: skip
 
 
 def _text_table(source: Any, name: str, lines: list[str]) -> TextTable:

@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ... import __version__
 from ...errors import CheckpointError, InputError
+from ...files.hub import is_hub_id
 from ...hosts.pictures.contract import SPACES
+from ...imagebind.agreement import check_beside
 from ...space.adapter import EmbeddingAdapter
 from ...space.arithmetic import normalize
 from .folder import write_fit
@@ -43,7 +45,7 @@ class TargetEncoder:
         dtype: of the weights, whatever they were saved in: CPUs are slow in half precision.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, it is damaged, or its weights are no numbers.
     """
 
     def __init__(
@@ -56,6 +58,11 @@ class TargetEncoder:
         place, part = TARGETS.get(str(source), (str(source), ""))
         if not part and Path(place, "image_encoder", "config.json").is_file():
             part = "image_encoder"
+        if not Path(place).exists() and not is_hub_id(place):  # the hub would be asked for it, again and again
+            raise CheckpointError(
+                f"{source}: wanted a CLIP image encoder of transformers: no such folder or owner/name"
+            )
+        check_beside(place, _network, subfolder=part)
         try:
             model = CLIPVisionModelWithProjection.from_pretrained(place, subfolder=part, dtype=dtype)
         except (OSError, ValueError, RuntimeError) as error:
@@ -82,6 +89,10 @@ class TargetEncoder:
 
     def _embeds(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.model(pixels.to(self.model.device)).image_embeds.float().cpu()
+
+
+def _network(config: dict[str, Any]) -> CLIPVisionModelWithProjection:
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(**config.get("vision_config", config)))  # or of a whole CLIP
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,15 @@ from transformers import (
     OwlViTProcessor,
 )
 
-from bind2gen.errors import Bind2GenWarning, EmptyInputError, HostError, InputError, NonFiniteError, ShapeError
+from bind2gen.errors import (
+    Bind2GenWarning,
+    CheckpointError,
+    EmptyInputError,
+    HostError,
+    InputError,
+    NonFiniteError,
+    ShapeError,
+)
 from bind2gen.hosts.boxes.owl import OwlDetector
 
 SIDE, PATCH, WIDTH, CONTEXT = 32, 8, 24, 8
@@ -205,7 +215,7 @@ def test_a_truncated_weight_file_is_refused(tmp_path):
     build("owlv2").save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(HostError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="truncated or damaged at 1,000 bytes"):
         OwlDetector.from_pretrained(tmp_path, local_files_only=True)
 
 
@@ -222,3 +232,13 @@ def test_half_precision_gives_about_the_same(tmp_path):
     assert half.model.dtype == torch.bfloat16 and torch.allclose(*scores, atol=0.05)
     assert half.detect(half.encode_image(picture()), torch.eye(WIDTH), threshold=0.3).scores.dtype == np.float32
     assert len(half.propose(half.encode_image(picture())))
+
+
+def test_settings_that_the_tokenizer_does_not_know_are_no_words_on_standard_output(tmp_path, capfd):
+    build("owlv2").save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    settings["added_tokens_decoder"] = {"54": {"content": "<|endoftext|>", "special": True, "nonsense": 1}}
+    file.write_text(json.dumps(settings))
+    OwlDetector.from_pretrained(tmp_path)
+    assert "nonsense" not in "".join(capfd.readouterr())

@@ -15,6 +15,7 @@ from bind2gen.mini.evaluate.drawing import BAND, SIGNAL_TO_NOISE, through_a_tele
 from bind2gen.mini.evaluate.others import UNCHOSEN, Judging, Others, gallery, load_others
 from bind2gen.mini.evaluate.scores import GOALS, NO_DATA, OTHERS
 from bind2gen.mini.recipe import JUDGED
+from bind2gen.space.zero_shot import ZeroShotClassifier
 
 WORDS = (*OTHER_LABELS, "sea", "car")
 ROWS = {name for name, goal in GOALS.items() if goal.group == OTHERS}
@@ -113,6 +114,15 @@ def test_each_confusion_lowers_the_rows_that_it_concerns(folder, pipe, known_emb
     assert rows["other_sound_labels"].by_concept == {"anchor": 1, "bird": 1, "cat": 0, "dog": 1, "piano": 0}
     assert rows["other_sounds_refused"].value == pytest.approx(1 / 2)
     assert rows["other_image_to_text"].value == rows["other_photo_labels"].value == 1
+
+
+def test_other_sounds_are_refused_by_what_the_model_knows_by_sound(folder, pipe, known_embeddings):
+    data = load_others(folder)
+    known_embeddings(**answers_of(data, lambda labels: ["bird" if label == "piano" else label for label in labels]))
+    axes = torch.eye(32)
+    naming = ZeroShotClassifier(("all",), axes[:31].sum(0)[None], 20.0, others={"none": axes[31]})
+    rows, _ = Judging(pipe, data, sounds=naming, quiet=True).rows()
+    assert rows["other_sounds_refused"].value == 0  # all are as surely of ours, what is heard as a bird and what is not
 
 
 def test_without_data_every_row_says_so_and_nothing_is_shown(tmp_path, pipe):

@@ -15,7 +15,7 @@ from PIL import Image
 from bind2gen.hosts.boxes.detections import Detections
 from bind2gen.mini.evaluate.whole_photos import PhotoScores, heard, load_photos, photo_scores
 from bind2gen.mini.recipe import JUDGED
-from bind2gen.pipelines.class_prompts import ClassPrompts
+from bind2gen.pipelines.class_vectors import ClassPrompts
 
 sys.path.insert(0, str(Path(__file__).parent))
 from mini_folder import write_table  # noqa: E402

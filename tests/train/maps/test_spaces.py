@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from bind2gen.cli import fit_map
@@ -102,13 +104,17 @@ def test_rows_that_do_not_fit_are_refused(source, target, error):
         fit_space(source, target)
 
 
-def test_the_other_encoder_is_found_in_a_pipeline_and_its_zero_picture_is_kandinskys(tmp_path):
+def small_clip() -> CLIPVisionModelWithProjection:
     torch.manual_seed(0)
     config = CLIPVisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14,
         projection_dim=1280,
     )  # fmt: skip
-    made = CLIPVisionModelWithProjection(config).eval()
+    return CLIPVisionModelWithProjection(config).eval()
+
+
+def test_the_other_encoder_is_found_in_a_pipeline_and_its_zero_picture_is_kandinskys(tmp_path):
+    made = small_clip()
     made.save_pretrained(tmp_path / "pipeline" / "image_encoder")
     encoder = TargetEncoder(tmp_path / "pipeline")
     assert (encoder.width, encoder.space) == (1280, "vit-bigg")
@@ -119,3 +125,19 @@ def test_the_other_encoder_is_found_in_a_pipeline_and_its_zero_picture_is_kandin
     assert rows.shape == (2, 1280) and not torch.allclose(rows[0], rows[1])
     with pytest.raises(CheckpointError, match="wanted a CLIP image encoder"):
         TargetEncoder(tmp_path)
+
+
+def test_an_encoder_is_held_against_its_weights_and_a_name_alone_is_not_looked_for(tmp_path):
+    small_clip().save_pretrained(tmp_path / "clip")
+    with pytest.raises(CheckpointError, match="nowhere: wanted a CLIP image encoder"):  # and nothing asked of the hub
+        TargetEncoder("nowhere")
+    config = json.loads((tmp_path / "clip" / "config.json").read_text())
+    (tmp_path / "clip" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10**6}))
+    with pytest.raises(CheckpointError, match="far more parameters .* num_hidden_layers"):
+        TargetEncoder(tmp_path / "clip")
+    (tmp_path / "clip" / "config.json").write_text(json.dumps(config))
+    state = load_file(tmp_path / "clip" / "model.safetensors")
+    state["visual_projection.weight"][0, 0] = math.nan
+    save_file(state, tmp_path / "clip" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="visual_projection.weight holds NaN or infinite values"):
+        TargetEncoder(tmp_path / "clip")

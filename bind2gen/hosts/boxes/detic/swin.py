@@ -63,13 +63,11 @@ class _Attention(nn.Module):
         count, tokens, width = windows.shape
         qkv = self.qkv(windows).reshape(count, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B * W, heads, N, C / heads) each
-        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B * W, heads, N, N)
-        logits = logits + self.relative_position_bias_table[_relative_positions(self.window, windows.device)].permute(
-            2, 0, 1
-        )
+        bias = self.relative_position_bias_table[_relative_positions(self.window, windows.device)]
+        bias = bias.permute(2, 0, 1)[None]  # (1, heads, N, N)
         if mask is not None:
-            logits = (logits.unflatten(0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
-        x = logits.softmax(-1) @ v
+            bias = (bias + mask[:, None]).repeat(count // len(mask), 1, 1, 1)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(x.transpose(1, 2).reshape(count, tokens, width))
 
 
