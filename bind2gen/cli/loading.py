@@ -160,9 +160,8 @@ def choose_dtype(name: str, device: torch.device, choice: ModelChoice) -> torch.
         return getattr(torch, name)
     if device.type == "cuda":
         return torch.float16
-    if device.type != "cpu" or not fast_bfloat16() or (choice.host and choice.host.float32_on_cpu):
-        return torch.float32
-    return torch.bfloat16 if load_settings(choice)[1].is_large else torch.float32
+    fast = device.type == "cpu" and fast_bfloat16() and not (choice.host and choice.host.float32_on_cpu)
+    return torch.bfloat16 if fast and _config(choice).is_large else torch.float32
 
 
 def load_pipeline(
@@ -176,8 +175,8 @@ def load_pipeline(
         bar.update()
         if choice.imagebind is None:
             with one_reason(choice.source):
-                own = _needed_towers(choice, modalities, dtype)
-                pipe = ImageBindUnCLIPPipeline.from_pretrained(choice.source, dtype=dtype, **own)
+                own = {"dtype": dtype} | _needed_towers(choice, modalities, dtype)
+                pipe = ImageBindUnCLIPPipeline.from_pretrained(choice.source, **own)
             if choice.adapter is not None:
                 own = {"imagebind": pipe.imagebind, "processor": pipe.processor}
                 pipe = ImageBindUnCLIPPipeline.from_host(pipe, **own, adapter=choice.adapter)
@@ -193,17 +192,12 @@ def load_pipeline(
 
 
 def _needed_towers(choice: ModelChoice, modalities: list[str], dtype: torch.dtype) -> dict[str, ImageBindModel]:
-    """A pipeline's own encoder with the towers of ``modalities`` alone, and that of the words that say what was heard.
-
-    Empty without any: all towers are wanted.
-    """
+    """A pipeline's own encoder: the towers of ``modalities`` (none: all), and the one whose words say what is heard."""
     if not modalities:
         return {}
-    from ..imagebind.config import ImageBindConfig
     from ..imagebind.model import ImageBindModel
 
-    known = ImageBindConfig.from_pretrained(choice.source, subfolder=ENCODER_PART).modalities
-    towers = list(dict.fromkeys([*modalities, *({"text"} & set(known))]))
+    towers = list(dict.fromkeys([*modalities, *({"text"} & set(_config(choice).modalities))]))
     own = {"subfolder": ENCODER_PART, "modalities": towers, "dtype": dtype}
     return {"imagebind": ImageBindModel.from_pretrained(choice.source, **own)}
 
@@ -241,16 +235,26 @@ def load_settings(choice: ModelChoice) -> tuple[ImageBindProcessor, ImageBindCon
         Bind2GenError: there are none, or they cannot be read.
     """
     with quiet_models(quiet=True, drawing=False):
-        from ..imagebind.config import ImageBindConfig
-        from ..imagebind.loading import load_config, load_processor
+        from ..imagebind.loading import load_processor
         from ..imagebind.processor import ImageBindProcessor
 
-        if choice.imagebind is None:
-            with one_reason(choice.source):
-                config = ImageBindConfig.from_pretrained(choice.source, subfolder=ENCODER_PART)
-                return ImageBindProcessor.from_pretrained(choice.source, subfolder=PROCESSOR_PART), config
-        with one_reason(choice.imagebind):
-            return load_processor(choice.imagebind), load_config(choice.imagebind)
+        if choice.imagebind is not None:
+            with one_reason(choice.imagebind):
+                return load_processor(choice.imagebind), _config(choice)
+        config = _config(choice)
+        with one_reason(choice.source):
+            return ImageBindProcessor.from_pretrained(choice.source, subfolder=PROCESSOR_PART), config
+
+
+def _config(choice: ModelChoice) -> ImageBindConfig:
+    """Of the encoder."""
+    with quiet_models(quiet=True, drawing=False), one_reason(choice.imagebind or choice.source):
+        from ..imagebind.config import ImageBindConfig
+        from ..imagebind.loading import load_config
+
+        if choice.imagebind is not None:
+            return load_config(choice.imagebind)
+        return ImageBindConfig.from_pretrained(choice.source, subfolder=ENCODER_PART)
 
 
 def encoder_fingerprint(choice: ModelChoice) -> dict[str, list[float]]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..errors import InputError
 from ..imagebind.pace import Pace
-from ..imagebind.processor import ImageBindProcessor
 from ..imagebind.workers import Piece, encoded
-from ..preprocess.imu import Stated
 from .contract import FILM, Item
 from .encoder import Encoder
-from .reading import DEFAULT_MODALITIES, About, End, FileReader, Show, plain
+from .reading import About, End, FileReader, Reading, Show
 from .walking import Found, Skipped
 
 
@@ -64,25 +62,14 @@ class _Chunk:
 
 
 @dataclass(frozen=True)
-class FileEmbedder:
+class FileEmbedder(Reading):
     """Turns files into rows.
 
     Attributes:
         encoder: with the towers of ``modalities``.
-        modalities: as what files are indexed. Of depth and thermal one at most: pictures do not say which they are.
-        window, hop: s, of long recordings; None is the model's clip of sound, and half of the window.
-        batch_size: inputs at a time.
-        load: modality, path and processor to what the processor takes; for options of sensors.
-        stated: what is said of motion files.
     """
 
     encoder: Encoder
-    modalities: Sequence[str] = DEFAULT_MODALITIES
-    window: float | None = None
-    hop: float | None = None
-    batch_size: int = 16
-    load: Callable[[str, str, ImageBindProcessor], Any] = plain
-    stated: Stated | None = None
 
     def __post_init__(self) -> None:
         for modality in self.modalities:
@@ -109,10 +96,8 @@ class FileEmbedder:
         """
         chunks, begun = list(chunks), dict[int, _Chunk]()
         pace = pace or Pace(self.encoder.model.device)
-        reader = FileReader(
-            self.encoder.processor, self.modalities, self.window, self.hop, self.batch_size, self.load, self.stated,
-            None if workers else self.encoder.model.device,
-        )  # fmt: skip
+        device = None if workers else self.encoder.model.device
+        reader = FileReader(self.encoder.processor, device, **self.said())
         parts = list(enumerate(chunks))
         for piece, vectors in encoded(reader, parts, self._encode, workers=workers, pace=pace):
             number = piece.about.chunk

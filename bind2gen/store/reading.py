@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,23 +57,40 @@ def plain(modality: str, path: str, processor: ImageBindProcessor) -> Any:
     return path
 
 
-@dataclass(frozen=True)
-class FileReader:
-    """Turns chunks of files, each with its number, into pieces; goes to other processes by pickle.
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How files are read.
 
     Attributes:
-        processor: of the model.
-        modalities, window, hop, batch_size, load, stated: as of :class:`~bind2gen.store.embedding.FileEmbedder`.
-        device: where inputs are made; None is the CPU.
+        modalities: as what files are indexed. Of depth and thermal one at most: pictures do not say which they are.
+        window, hop: s, of long recordings; None is the model's clip of sound, and half of the window.
+        batch_size: inputs at a time.
+        load: modality, path and processor to what the processor takes; for options of sensors.
+        stated: what is said of motion files.
     """
 
-    processor: ImageBindProcessor
     modalities: Sequence[str] = DEFAULT_MODALITIES
     window: float | None = None
     hop: float | None = None
     batch_size: int = 16
     load: Callable[[str, str, ImageBindProcessor], Any] = plain
     stated: Stated | None = None
+
+    def said(self) -> dict[str, Any]:
+        """All of these by name, as they are."""
+        return {one.name: getattr(self, one.name) for one in fields(Reading)}
+
+
+@dataclass(frozen=True)
+class FileReader(Reading):
+    """Turns chunks of files, each with its number, into pieces; goes to other processes by pickle.
+
+    Attributes:
+        processor: of the model.
+        device: where inputs are made; None is the CPU.
+    """
+
+    processor: ImageBindProcessor
     device: torch.device | None = None
 
     @property

@@ -52,11 +52,11 @@ def main() -> None:
         store.add = timed("store: commits", store.add)
         store.tidy = timed("store: tidying", store.tidy)
         started, wall = time.process_time(), time.monotonic()
-        report = index_folders(store, [str(args.folder)], locally(FileEmbedder(encoder, ["image", "audio"])))
+        report = index_folders(store, [str(args.folder)], locally(FileEmbedder(encoder, modalities=["image", "audio"])))
         total = time.process_time() - started
         print(f"{report.embedded} files, {total:.1f} CPU s, {time.monotonic() - wall:.1f} s")
         again = time.process_time()
-        report = index_folders(store, [str(args.folder)], locally(FileEmbedder(encoder, ["image", "audio"])))
+        report = index_folders(store, [str(args.folder)], locally(FileEmbedder(encoder, modalities=["image", "audio"])))
         print(
             f"again: {report.embedded} embedded, {report.unchanged} unchanged, {time.process_time() - again:.2f} CPU s"
         )

@@ -33,7 +33,7 @@ WORKER = "MapWorker"  # in the names of Ray's processes that hold a model
 
 
 def make() -> FileEmbedder:
-    return FileEmbedder(Encoder.load(modalities=["image", "audio"]), ["image", "audio"])
+    return FileEmbedder(Encoder.load(modalities=["image", "audio"]), modalities=["image", "audio"])
 
 
 def family() -> list[psutil.Process]:

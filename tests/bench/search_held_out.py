@@ -72,7 +72,7 @@ def main() -> None:
     made = EmbeddingStore.open if place.exists() else EmbeddingStore.create
     with made(place, **({} if place.exists() else {"width": encoder.model.config.embed_dim})) as store:
         started = time.monotonic()
-        embedder = FileEmbedder(encoder, ["image"])
+        embedder = FileEmbedder(encoder, modalities=["image"])
         report = index_folders(store, [str(args.folder / "photos")], locally(embedder))
         print(f"{report.rows} photos in {time.monotonic() - started:.0f} s; {len(sounds)} sounds", flush=True)
         shown, sung = embedded(encoder, "image", photos), embedded(encoder, "audio", sounds)
