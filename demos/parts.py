@@ -120,7 +120,9 @@ def settings(studio: Studio) -> tuple[gr.Number, gr.Slider, gr.Slider]:
     with gr.Row(equal_height=True, elem_classes="b2g-seed"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, min_width=120, scale=3)
         other = gr.Button("New seed", size="sm", min_width=90, scale=1)
-    steps = gr.Slider(1, limits.steps, 20, step=1, label="Steps", info="more: slower, finer")
+    steps = gr.Slider(
+        1, limits.steps, 20, step=1, label="Steps", info="6 do for the bundled model; more: slower, finer"
+    )
     guidance = gr.Slider(
         0, limits.guidance, studio.guidance, step=0.5, label="Guidance", info="how closely the input is followed"
     )

@@ -22,12 +22,16 @@ from bind2gen.errors import (
     CheckpointError,
     DependencyError,
     InputError,
+    NonFiniteError,
     StoreError,
     UnreadableError,
 )
+from bind2gen.files.arrays import read_arrays
+from bind2gen.files.embeddings import load_embeddings
 from bind2gen.files.weights import open_tensors, open_weights
+from bind2gen.hosts.boxes.yolo.network import YoloConfig, YoloModel
 from bind2gen.hosts.pictures.ip_adapter import read_adapter
-from bind2gen.imagebind.config import TINY
+from bind2gen.imagebind.config import TINY, TowerConfig
 from bind2gen.imagebind.loading import load_config
 from bind2gen.imagebind.processor import ImageBindProcessor
 from bind2gen.pipelines.parts import load_adapter
@@ -212,6 +216,7 @@ def test_folders_without_weights_or_config_are_checkpoint_errors(kind, tmp_path)
 @pytest.mark.parametrize(
     ("name", "value"),
     [("gap_strength", float("nan")), ("near_anchors", 3.5), ("anchor_temperature", "cold"), ("modalities", [1]),
+     ("gap_strength", 1e308), ("anchor_temperature", 10**30),
      ("encoder", {"audio": "x"}), ("embed_dim", 8.0)],
 )  # fmt: skip
 def test_values_of_an_adapters_config_are_of_their_types(name, value, tmp_path):
@@ -220,6 +225,13 @@ def test_values_of_an_adapters_config_are_of_their_types(name, value, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))
     with pytest.raises(CheckpointError, match=f"wanted {name} as"):
         load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"text": 5}, {"audio": {"std": 1e-308}}, {"imu": {"max_gap": 1e300}}])
+def test_settings_that_nothing_can_be_reckoned_with(settings, tmp_path):
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="wanted"):
+        ImageBindProcessor.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3", b"[" * 100_000])
@@ -232,7 +244,41 @@ def test_settings_that_are_no_table(content, tmp_path):
         load_config(tmp_path)
 
 
+def test_a_vocabulary_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "processor_config.json").write_text('{"text": {"context_length": 8, "vocabulary": "gone"}}')
+    with pytest.raises(UnreadableError, match="wanted .*vocabulary.* beside processor_config.json"):
+        ImageBindProcessor.from_pretrained(tmp_path)
+
+
+def test_heads_of_a_tower_are_counted():
+    for heads in ({}, 4.5, "four"):
+        with pytest.raises(InputError, match="wanted heads as a whole number"):
+            TowerConfig.from_dict({"heads": heads})
+
+
+def test_boxes_of_yolo_end_not_far_beyond_the_picture():
+    """Else the mean of what is in them is taken over billions of places."""
+    torch.manual_seed(0)
+    config = YoloConfig((4,) * 7, 4, 4, 4, 4, (9, 9, 1e9, 9), (9, 9, 9, 1e30), 2, 2, 4, long_side=64, objectness=1e-6)
+    (found,) = YoloModel(config).regions(torch.rand(1, 3, 64, 64))
+    assert len(found.boxes) and found.boxes.min() >= -64 and found.boxes.max() <= 128 and found.context.isfinite().all()
+
+
 # ---- texts ----
+
+
+def test_headers_of_arrays_that_python_doubts(tmp_path):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1if 1else 1,), }\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(4))
+    with (tmp_path / "a.npy").open("rb") as file, pytest.raises(ValueError):
+        read_arrays(file, "a")
+
+
+def test_embeddings_beyond_single_precision(tmp_path):
+    row = {"inputs": ["a"], "vectors": [[1e308, 0.0]]}
+    (tmp_path / "a.json").write_text(json.dumps({"details": {}, "embeddings": {"text": row}}))
+    with pytest.raises(NonFiniteError):
+        load_embeddings(tmp_path / "a.json")
 
 
 def test_what_nests_without_end_and_what_is_of_another_kind(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 import zipfile
 from typing import IO
 
@@ -50,7 +51,9 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, order (Fortran's?) and dtype of an NPY file at its start; what is behind them comes next."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    with warnings.catch_warnings():  # Python's, of what a damaged header spells
+        warnings.simplefilter("ignore", SyntaxWarning)
+        shape, fortran, dtype = read(file)
     if any(length < 0 for length in shape):
         raise ValueError(f"shape {shape}")
     return shape, fortran, dtype

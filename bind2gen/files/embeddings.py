@@ -173,7 +173,8 @@ def _write_rows(file: IO[str], key: str, rows: np.ndarray) -> None:
 def _load_json(path: Path) -> EmbeddingSet:
     values = json.loads(path.read_text(encoding="utf-8"))
     rows = values["embeddings"]
-    vectors = {name: np.array(row["vectors"], dtype=np.float32) for name, row in rows.items()}
+    with np.errstate(over="ignore"):  # what is beyond single precision is refused as infinite
+        vectors = {name: np.array(row["vectors"], dtype=np.float32) for name, row in rows.items()}
     times = {name: np.array(row["times"], dtype=np.float64) for name, row in rows.items() if "times" in row}
     return EmbeddingSet(vectors, {name: row["inputs"] for name, row in rows.items()}, values[DETAILS], times)
 

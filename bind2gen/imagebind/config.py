@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..errors import Bind2GenError, CheckpointError, ModalityError
+from ..errors import Bind2GenError, CheckpointError, InputError, ModalityError
 from ..modality import TOWERS
+from ..preprocess.settings import is_a
 from ..preprocess.sources import one_line
 
 StemKind = Literal["patches", "network", "tokens", "windows"]
@@ -80,6 +81,8 @@ class TowerConfig:
         known = {f.name for f in fields(cls)}
         if unknown := set(values) - known:
             raise ModalityError(f"unknown tower settings {sorted(unknown)}; known are {sorted(known)}")
+        if not is_a(heads := values.get("heads", 1), int):  # it would fail in computing only
+            raise InputError(f"tower settings: wanted heads as a whole number, got {one_line(repr(heads), 80)}")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
     @property

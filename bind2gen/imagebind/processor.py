@@ -272,12 +272,16 @@ class ImageBindProcessor(ProcessorMixin):
             where = "/".join(str(part) for part in (pretrained_model_name_or_path, kwargs.get("subfolder")) if part)
             advice = "the processor is saved apart from the model"
             raise UnreadableError(f"{where}: wanted a folder with processor_config.json, found none; {advice}")
-        settings = values.get("text") or {}
-        if settings.get("vocabulary") is not None:
+        settings = values.get("text")
+        if isinstance(settings, dict) and settings.get("vocabulary") is not None:
             where = Path(pretrained_model_name_or_path)
             where = where.parent if where.is_file() else pretrained_model_name_or_path
             name = VOCABULARY_FILES.get(settings.get("units"), VOCABULARY_FILES["pairs"])  # older files say no units
-            values["text"] = settings | {"vocabulary": cached_file(where, name, **options)}
+            try:
+                values["text"] = settings | {"vocabulary": cached_file(where, name, **options)}
+            except OSError as error:
+                message = f"{where}: wanted {name} beside processor_config.json, cannot get it ({one_line(error)})"
+                raise UnreadableError(message) from None
         return values, unused
 
 

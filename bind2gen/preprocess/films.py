@@ -16,6 +16,7 @@ from .frames import FrameReader, timeline, video_stream
 from .sources import opened, source_name
 
 WANTED = "a video"
+HELD = 60.0  # s that a film's last frame may be shown; what its header says beyond that is not there
 
 
 @contextmanager
@@ -49,5 +50,7 @@ def frames_of(source: Any, every: float) -> Iterator[tuple[float, np.ndarray]]:
     with opened_film(source) as film:
         step = max(1, round(every * film.line.rate))
         for index in range(0, film.line.count, step):
-            pixels, _ = film.at(index)
+            pixels, shown = film.at(index)
+            if index / film.line.rate - shown > HELD:
+                return
             yield index / film.line.rate, np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())

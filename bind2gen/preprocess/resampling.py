@@ -71,9 +71,9 @@ def _filters(ratio: Fraction, width: int, dtype: torch.dtype, device: torch.devi
         weights = kernel.new_zeros(rows * new, rows * old + 2 * reach)
         for row in range(rows):
             weights[row * new : (row + 1) * new, row * old : (row + 1) * old + 2 * reach] = kernel
-        filters = []
+        filters, least = [], NEGLIGIBLE * kernel.abs().max()
         for part in weights.split(TOGETHER):
-            used = (part.abs() > NEGLIGIBLE * kernel.abs().max()).any(dim=0).nonzero()[:, 0]
+            used = (part.abs() > least).any(dim=0).nonzero()[:, 0]
             first, last = int(used[0]), int(used[-1])
             filters.append((first, part[:, first : last + 1].T.contiguous().to(device)))
     return rows * old, rows * new, reach, filters

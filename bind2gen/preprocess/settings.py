@@ -14,6 +14,9 @@ MOST = {
     "num_clips": 10_000, "num_frames": 1_000, "num_mel_bins": 10_000, "target_length": 100_000, "samples": 10_000_000,
     "context_length": 10_000, "sample_rate": 1e6, "sampling_rate": 1e5, "short_side": 20_000, "long_side": 20_000,
 }  # fmt: skip
+# Of numbers but zero: single precision holds their squares and quotients.
+LEAST, LARGEST = 1e-15, 1e15
+TOO_LONG = 2**63  # for a whole number of torch or numpy
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Settings:
         for name in names:
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 < value < float("inf"):
+            if not number or not LEAST <= value < math.inf:
                 raise InputError(f"{type(self).__name__}: wanted {name} above zero, got {value!r}")
-            if value > MOST.get(name, math.inf):
-                raise InputError(f"{type(self).__name__}: wanted {name} of at most {MOST[name]:,}, got {value!r}")
+            if value > (most := MOST.get(name, LARGEST)):
+                raise InputError(f"{type(self).__name__}: wanted {name} of at most {most:,.0f}, got {value!r}")
 
     def require_choice(self, name: str, choices: tuple[str, ...]) -> None:
         """Refuse a word that is not one of ``choices``."""
@@ -59,7 +62,7 @@ class Settings:
 
 
 def is_a(value: Any, hint: Any) -> bool:
-    """Whether parsed JSON is of an annotated type; a float is a number that is not NaN or infinite."""
+    """Whether parsed JSON is of an annotated type; a float is a number that single precision can reckon with."""
     if get_origin(hint) in (Union, UnionType):
         return any(is_a(value, option) for option in get_args(hint))
     if get_origin(hint) is tuple:
@@ -71,8 +74,11 @@ def is_a(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(is_a(part, get_args(hint)[0]) for part in value)
     if get_origin(hint) is dict:
         return isinstance(value, dict) and all(is_a(part, get_args(hint)[1]) for part in value.values())
+    if isinstance(value, int) and abs(value) >= TOO_LONG:
+        return False
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and (value == 0 or LEAST <= abs(value) <= LARGEST)
     if hint in (int, bool, str, NoneType):
         return type(value) is hint
     return True

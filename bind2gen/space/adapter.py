@@ -14,7 +14,8 @@ from ..errors import Bind2GenWarning, HostError, InputError, ModalityError, NonF
 from ..imagebind.agreement import AgreementMixin
 from ..imagebind.model import same_towers
 from ..modality import MODALITIES
-from .arithmetic import blend, gap_shift, normalize
+from .anchors import Anchors
+from .arithmetic import blend, check_blend, gap_shift, normalize
 
 if TYPE_CHECKING:
     from ..imagebind.model import ImageBindModel
@@ -231,7 +232,8 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
 
         Args:
             embeds: modality -> (B, D) unit norm.
-            weights: modality -> finite number; one that is not named weighs 1, 0 leaves it out, negative subtracts.
+            weights: modality -> finite number; one that is not named weighs 1, 0 leaves it out, negative subtracts
+                (before the anchors, where there are any: see :meth:`Anchors.lead`).
             anchored: by way of the anchors and the last map; False for what was understood rather than what is drawn.
 
         Returns:
@@ -245,13 +247,14 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         if weights is not None and not isinstance(weights, Mapping):
             example = ", ".join(f'"{name}": 1.0' for name in embeds)
             raise InputError(f"weights: wanted a dict such as {{{example}}}, got {type(weights).__name__}")
-        weights = weights or {}
-        if unknown := set(weights) - set(embeds):
+        if unknown := set(weights or {}) - set(embeds):
             raise ModalityError(f"weights for {sorted(unknown)}, but only {', '.join(embeds)} given")
+        weights = dict.fromkeys(embeds, 1.0) | dict(weights or {})
         moved = {name: self.shift(name, value.float()) for name, value in embeds.items()}
-        if anchored:
-            moved = {name: self._anchored(name, value) for name, value in moved.items()}
-        mixed = blend(list(moved.values()), [weights.get(name, 1.0) for name in embeds])
+        check_blend(list(moved.values()), list(weights.values()))
+        if anchored and self.config.num_anchors:
+            moved = self._anchors(next(iter(moved.values()))).lead(moved, weights)
+        mixed = blend(list(moved.values()), [weights[name] for name in moved])
         if not anchored or not self.config.target_dim:
             return mixed
         mapped = (mixed - self.target_source.to(mixed)) @ self.target_matrix.to(mixed)
@@ -286,11 +289,7 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         near = self.mapped if self.config.near_anchors is None else self.config.near_anchors
         return bool(self.config.num_anchors) and modality in near
 
-    def _anchored(self, modality: str, moved: torch.Tensor) -> torch.Tensor:
-        """Embeddings that were moved over the gap, (B, D), near the anchors where they are to be."""
-        if not self._near_anchors(modality):
-            return moved
-        keys, anchors = self.anchor_keys.to(moved), self.anchors.to(moved)
-        kept = self.config.anchor_residual if modality in self.mapped else 0.0  # without a map it is a rest of the gap
-        weights = (moved @ keys.T / self.config.anchor_temperature).softmax(-1)
-        return normalize(weights @ anchors + kept * (moved - weights @ keys))
+    def _anchors(self, like: torch.Tensor) -> Anchors:
+        kept = {name: 0.0 for name in MODALITIES if self._near_anchors(name)}  # without a map it is a rest of the gap
+        kept |= {name: self.config.anchor_residual for name in kept if name in self.mapped}
+        return Anchors(self.anchor_keys.to(like), self.anchors.to(like), self.config.anchor_temperature, kept)

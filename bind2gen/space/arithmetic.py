@@ -62,9 +62,15 @@ def blend(embeds: Sequence[Embeds], weights: Sequence[float] | None = None) -> t
         InputError: weights that are no finite numbers, or none of them above zero.
         ShapeError: nothing to blend, shapes or counts differ, or the sum vanishes.
     """
+    weights = [1.0] * len(embeds) if weights is None else list(weights)
+    check_blend(embeds, weights)
+    return normalize(sum(w * normalize(e) for w, e in zip(weights, embeds, strict=True) if w))
+
+
+def check_blend(embeds: Sequence[Embeds], weights: Sequence[float]) -> None:
+    """Raise what :func:`blend` raises of weights and shapes."""
     if not len(embeds):
         raise ShapeError("blend: wanted at least one embedding, got none")
-    weights = [1.0] * len(embeds) if weights is None else list(weights)
     if len(weights) != len(embeds):
         raise ShapeError(f"blend: wanted one weight an embedding, got {len(weights)} for {len(embeds)}")
     shapes = {tuple(e.shape) for e in embeds}
@@ -74,7 +80,6 @@ def blend(embeds: Sequence[Embeds], weights: Sequence[float] | None = None) -> t
         raise InputError(f"blend: wanted weights that are finite numbers, got {weights}")
     if max(weights) <= 0:
         raise InputError(f"blend: wanted at least one weight above zero, got {weights}")
-    return normalize(sum(w * normalize(e) for w, e in zip(weights, embeds, strict=True) if w))
 
 
 def subtract(embeds: Embeds, minus: Embeds, amount: float = 0.5) -> torch.Tensor:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
+
+AT_ONCE = 1.0  # s
 
 
 def share_weights(model: torch.nn.Module, accelerator: Accelerator) -> None:
@@ -40,7 +43,9 @@ def averaged(loss: torch.Tensor, model: torch.nn.Module, accelerator: Accelerato
 
 @contextmanager
 def interruptible(accelerator: Accelerator) -> Iterator[None]:
-    """Within the block: the first Ctrl-C or SIGTERM sets the trigger that the loop looks at, the next one is as ever.
+    """Within the block: the first Ctrl-C or SIGTERM sets the trigger that the loop looks at, a later one is as ever.
+
+    One that comes at once is the same again: a terminal tells a launcher and its processes, and that tells them too.
 
     Where the block ends by an exception after that, it ends as by the signal: a worker that was told to end as well,
     and had no batch any more, is no fault.
@@ -49,16 +54,19 @@ def interruptible(accelerator: Accelerator) -> Iterator[None]:
     here = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if here}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
-    came: list[int] = []
+    came: list[tuple[int, float]] = []  # signal, s
 
     def as_ever() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def ask(number: int, _: object) -> None:
-        came.append(number)
-        as_ever()
-        accelerator.set_trigger()
+        if not came:
+            came.append((number, time.monotonic()))
+            accelerator.set_trigger()
+        elif time.monotonic() - came[0][1] > AT_ONCE:
+            as_ever()
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, ask)
@@ -67,7 +75,7 @@ def interruptible(accelerator: Accelerator) -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as error:
         as_ever()
         if came:
-            signal.raise_signal(came[0])
+            signal.raise_signal(came[0][0])
             raise KeyboardInterrupt from error
         raise
     finally:

@@ -233,7 +233,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     bars.set_xticks(range(len(largest)), [f"{case}, {size}" for case, size in largest.items()], fontsize=8)
     bars.set(ylabel="times as fast as the reference in float32", title="by modality and batch")
     if names:
-        bars.legend(fontsize=7)
+        bars.margins(y=0.12)
+        bars.legend(fontsize=7, ncols=len(names), loc="upper center")
     figure.savefig(path, dpi=130)
 
 
@@ -264,6 +265,7 @@ def run(
     """Measure, print and write; rows of other modalities in ``out`` stay."""
     if reference:
         stand_in_for_missing_packages(reference)
+    out.mkdir(parents=True, exist_ok=True)
     file = out / "towers.json"
     result = about() | {"bandwidth": bandwidth(), "rows": []}
     if file.exists():  # another part of the same run

@@ -18,7 +18,7 @@ from bind2gen.pipelines.calibration import Calibration
 from bind2gen.pipelines.detection import ImageBindDetectionPipeline
 from bind2gen.space.adapter import EmbeddingAdapter
 
-LOW = 0.01  # an untrained detector is sure of nothing
+LOW = 1e-6  # an untrained detector is sure of nothing
 
 
 @pytest.fixture(scope="session")

@@ -242,7 +242,7 @@ def test_parts_of_a_pipeline_are_held_against_their_weights(copy, part, key, val
 
 
 @pytest.mark.parametrize("family", NETWORKS)
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e38])
 def test_a_weight_that_is_no_number_is_named(family, value, copy):
     folder = copy(family)
     part = folder / "unet" if family == "pipelines" else folder

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from bind2gen.errors import Bind2GenWarning, TooLargeError, UnreadableError
-from bind2gen.preprocess import sliding, video
+from bind2gen.preprocess import films, sliding, video
 from bind2gen.preprocess.audio import AudioSettings
 from bind2gen.preprocess.films import frames_of, opened_film
+from bind2gen.preprocess.frames import Timeline
 from bind2gen.preprocess.video import VideoSettings
 
 CODECS = {"mkv": "libx264", "webm": "libvpx", "asf": "mpeg4", "ts": "libx264", "mp4": "libx264"}
@@ -41,6 +42,14 @@ def test_a_film_that_starts_later_is_the_same_film(tmp_path, write_video, frame_
     assert number == 8
     with opened_film(later) as film:
         assert film.line.count == 100
+
+
+def test_a_film_whose_header_promises_years_ends_soon(tmp_path, write_video, monkeypatch):
+    """Its last frame is held for a minute, not for as long as is said."""
+    path = write_video(tmp_path / "a.mkv", 25, 25)
+    monkeypatch.setattr(films, "timeline", lambda *_: Timeline(10**10, 25.0))
+    times = [time for time, _ in frames_of(path, 5)]
+    assert times == list(range(0, 65, 5))
 
 
 def test_the_length_that_a_header_states_is_not_shortened_where_it_is_one(tmp_path, write_video):

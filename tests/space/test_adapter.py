@@ -135,6 +135,28 @@ def test_what_is_heard_beside_the_kind_is_kept_by_its_share(means, tmp_path):
     assert 0.3 * far < half < 0.7 * far
 
 
+def test_what_is_subtracted_is_not_drawn(means):
+    """A kind less itself is the next one; of an image, which is led nowhere, the kind's anchor is taken."""
+    keys, places = torch.eye(8)[:3], torch.eye(8)[5:]
+    adapter = EmbeddingAdapter.from_means(
+        means, anchors=(keys, places), near_anchors=["audio", "text"], anchor_temperature=0.02, gap_strength=0.0
+    )
+    sound = normalize(torch.tensor([[1.0, 0.5, 0.1, 0, 0, 0, 0, 0]]))
+    first, second = {"audio": sound, "text": keys[:1]}, {"audio": sound, "text": keys[1:2]}
+    for weights in ({"text": -0.7}, {"audio": 2.0, "text": -1.4}):
+        assert torch.allclose(adapter(first, weights), places[1:2], atol=1e-3)
+        assert torch.allclose(adapter(second, weights), places[:1], atol=1e-3)
+    assert torch.allclose(adapter(first, {"text": -1e-3}), places[:1], atol=1e-3)  # next to nothing takes nothing away
+    alone = adapter({"audio": keys[:1], "text": keys[:1]}, {"text": -1.0})
+    assert alone.isfinite().all() and alone[0, 5] < 0.01
+    photo = {"image": sound, "text": keys[:1]}
+    assert torch.allclose(adapter(photo, {"text": -0.5}), normalize(sound - 0.5 * places[:1]), atol=1e-3)
+    with pytest.raises(InputError, match="at least one weight above zero"):
+        adapter(first, {"audio": -1.0, "text": -1.0})
+    with pytest.raises(InputError, match="finite numbers"):
+        adapter(first, {"text": "much"})
+
+
 def test_anchors_with_names_say_what_is_drawn(means, tmp_path):
     keys, parts = torch.eye(8)[:3], {"maps": {"audio": torch.eye(8)}}
     adapter = EmbeddingAdapter.from_means(means, **parts, anchors=(keys, keys), anchor_names=["ant", "bee", "cat"])

@@ -15,6 +15,7 @@ from torch import nn
 
 from bind2gen.errors import InputError, NonFiniteError
 from bind2gen.files.stopping import Terminated, told_by_signals
+from bind2gen.train import processes
 from bind2gen.train.curves import plot_curves, read_metrics
 from bind2gen.train.loop import LoopConfig, learning_rate_factor, step_of, train, weights_of
 from bind2gen.train.processes import averaged
@@ -213,12 +214,20 @@ def test_what_a_kill_leaves_is_cleared_away(tmp_path):
     assert not (tmp_path / "checkpoint.new").exists() and not list(tmp_path.rglob("of_another_process.pkl"))
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_step(tmp_path, keyboard):
+@pytest.mark.parametrize(("apart", "saved"), [("at once", 1), ("later", 0)])
+def test_a_second_ctrl_c_does_not_wait_for_the_step_unless_a_launcher_passed_it_on(
+    tmp_path, keyboard, monkeypatch, apart, saved
+):
+    model = fresh_model()
+    undisturbed = loss_of(model)
+
     def pressed(step: int, rng: np.random.Generator):
-        for _ in range(2):
-            signal.raise_signal(signal.SIGINT)
-        raise AssertionError("the step went on")
+        signal.raise_signal(signal.SIGINT)
+        if apart == "later":
+            monkeypatch.setattr(processes, "AT_ONCE", -1.0)
+        signal.raise_signal(signal.SIGINT)
+        return undisturbed(step, rng)
 
     with pytest.raises(KeyboardInterrupt):
-        train(fresh_model(), pressed, CONFIG, tmp_path)
-    assert step_of(tmp_path) == 0
+        train(model, pressed, CONFIG, tmp_path)
+    assert step_of(tmp_path) == saved

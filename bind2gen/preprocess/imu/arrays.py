@@ -111,5 +111,6 @@ def _channels(array: Any, what: str, channels: tuple[int, ...]) -> np.ndarray:
         raise EmptyInputError(f"{what}: the recording has no samples (shape {array.shape})")
     array = array if array.shape[0] in channels else array.T
     values = np.full((6, array.shape[1]), np.nan)
-    values[: len(array)] = array
+    with np.errstate(invalid="ignore"):  # NaN of the kind that signals
+        values[: len(array)] = array
     return values

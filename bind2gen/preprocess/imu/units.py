@@ -81,7 +81,7 @@ def restlessness(vectors: np.ndarray) -> float:
 
 def _length(vectors: np.ndarray) -> np.ndarray:
     """(n,) sizes of the (3, n) vectors that are whole."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         sizes = np.sqrt(np.square(vectors.astype(np.float64)).sum(axis=0))
     return sizes[np.isfinite(sizes)]
 

@@ -117,6 +117,7 @@ def _tried(load: Any, path: Path) -> tuple[int, str | None]:
 
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of libraries in libraries, which Python shows to nobody
         try:
             found = load(path)
         except Bind2GenError as error:

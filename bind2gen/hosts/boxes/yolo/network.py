@@ -157,6 +157,8 @@ class YoloModel(nn.Module):
         ys, xs = torch.meshgrid(*(torch.arange(n, device=maps.device) for n in (height, width)), indexing="ij")
         centres = (raw[..., :2].sigmoid() + torch.stack([xs, ys], -1)) * stride
         halves = raw[..., 2:4].clamp(max=LONGEST).exp() * anchors.to(maps.device)[:, None, None] / 2
+        # Far beyond the picture there is nothing, and the mean over such a box would take as long as it is large.
+        halves = halves.clamp(max=stride * max(height, width))
         boxes = torch.cat([centres - halves, centres + halves], -1)
         return boxes.flatten(1, 3), raw[..., 4].flatten(1), answers.flatten(1, 3)
 
@@ -164,7 +166,7 @@ class YoloModel(nn.Module):
         self, boxes: torch.Tensor, objectness: torch.Tensor, answers: torch.Tensor, last: torch.Tensor
     ) -> Regions:
         """The best boxes of one picture that do not overlap, with the mean of the last features (K, H, W) in each."""
-        rows = (objectness.sigmoid() > self.config.objectness).nonzero()[:, 0]
+        rows = ((objectness.sigmoid() > self.config.objectness) & boxes.isfinite().all(1)).nonzero()[:, 0]
         rows = rows[nms(boxes[rows], objectness[rows], self.config.proposal_iou)[: self.config.proposals]]
         context = roi_align(last[None], [boxes[rows]], 1, spatial_scale=1 / STRIDES[0], aligned=True)
         return Regions(boxes[rows], objectness[rows], answers[rows], context.flatten(1))
