@@ -256,6 +256,12 @@ def test_heads_of_a_tower_are_counted():
             TowerConfig.from_dict({"heads": heads})
 
 
+def test_an_index_of_weights_whose_names_no_disk_takes(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "a" * 5000}}))
+    with pytest.raises(CheckpointError, match="points outside its folder"):
+        open_weights(tmp_path)
+
+
 def test_boxes_of_yolo_end_not_far_beyond_the_picture():
     """Else the mean of what is in them is taken over billions of places."""
     torch.manual_seed(0)
@@ -272,6 +278,13 @@ def test_headers_of_arrays_that_python_doubts(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(4))
     with (tmp_path / "a.npy").open("rb") as file, pytest.raises(ValueError):
         read_arrays(file, "a")
+
+
+def test_motion_faster_than_any_sensor():
+    even, times = np.ones((3, 120)), np.arange(120) * 1e-11
+    times[60:] += 0.11
+    with pytest.raises(InputError, match="wanted a sampling rate of 1..100000 Hz"):
+        imu.load({"accelerometer": even, "gyroscope": even, "timestamps": times}, time_unit="s")
 
 
 def test_embeddings_beyond_single_precision(tmp_path):

@@ -23,6 +23,7 @@ from .parsed import SAFETENSORS_LENGTH_BYTES, parse_json
 
 SAFETENSORS_MAX_HEADER = 100_000_000  # bytes, the format's own limit
 SHARED = 4  # times as large as the file all tensors may be: some lie in it once and have several names
+LONGEST_NAME = 255  # bytes
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"  # torch.save before version 1.6
 TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
@@ -174,8 +175,8 @@ def _open_folder(
                 raise CheckpointError(f"{where}: {name} is not an index of weight files: {reason}") from error
             if not isinstance(files, dict) or not all(isinstance(f, str) for f in files.values()):
                 raise CheckpointError(f"{where}: {name} is not an index of weight files: its weight_map names none")
-            if unsafe := sorted({f for f in files.values() if Path(f).name != f}):
-                raise CheckpointError(f"{where}: {name} points outside its folder: {unsafe[0]!r}")
+            if unsafe := sorted({f for f in files.values() if Path(f).name != f or len(f.encode()) > LONGEST_NAME}):
+                raise CheckpointError(f"{where}: {name} points outside its folder: {unsafe[0][:80]!r}")
             return Weights(where, files, find)
     for name in names:
         if path := find(name):

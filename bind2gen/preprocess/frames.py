@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -99,6 +100,14 @@ def _from_start(container: InputContainer, stream: VideoStream, length: Fraction
         return length
     end = max(times) * stream.time_base - start
     return min(length - start, length, key=lambda seconds: abs(seconds - end))
+
+
+def stacked(frames: Sequence[torch.Tensor], name: str) -> torch.Tensor:
+    """(T, 3, H, W) of frames; UnreadableError where their size changes, as in damaged films and some streams."""
+    if len(sizes := {tuple(frame.shape[1:]) for frame in frames}) > 1:
+        said = " and ".join(f"{width} x {height}" for height, width in sorted(sizes)[:2])
+        raise UnreadableError(f"{name}: wanted frames of one size, got {said}; convert it, or it is damaged")
+    return torch.stack(list(frames))
 
 
 class FrameReader:

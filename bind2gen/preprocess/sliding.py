@@ -15,7 +15,7 @@ import torch
 from ..errors import EmptyInputError, TooLargeError
 from . import audio, imu, listening, video
 from .films import opened_film
-from .frames import Timeline
+from .frames import Timeline, stacked
 from .imu import Stated
 from .imu.arrays import is_numpy_file
 from .imu.grid import GridStream
@@ -130,7 +130,7 @@ def _clips(source: Any, settings: video.VideoSettings, hop: float) -> Iterator[t
             while ahead and ahead[0] <= window[-1]:
                 number = ahead.popleft()
                 held[number] = film.at(number)[0]
-            clip = torch.stack([held[number] for number in window])[None]
+            clip = stacked([held[number] for number in window], name)[None]
             end = min(start + settings.clip_duration, line.seconds)
             yield start, end, video.VideoClips(clip, torch.tensor([[start, end]]), name)
 

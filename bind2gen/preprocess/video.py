@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from ..errors import Bind2GenWarning, EmptyInputError, InputError, ShapeError, TooLargeError
 from . import audio
 from .films import opened_film
-from .frames import Timeline
+from .frames import Timeline, stacked
 from .image import CLIP_MEAN, CLIP_STD, MAX_PIXELS, SIZE, checked_floats, normalize
 from .settings import Settings
 from .sources import is_file_source, source_name, undecoded
@@ -185,7 +185,7 @@ def _from_file(source: Any, settings: VideoSettings) -> VideoClips:
     if last_wanted - last_found > MISSING_END:
         _warn(f"{name}: the video ends at {last_found:.1f} s, its header says {line.seconds:.1f} s; it may be cut off")
     _warn_if_short(line, name, settings)
-    frames = torch.stack([torch.stack([found[index][0] for index in clip]) for clip in clips])
+    frames = stacked([found[index][0] for clip in clips for index in clip], name).unflatten(0, (len(clips), -1))
     times = torch.tensor([[found[clip[0]][1], found[clip[-1]][1]] for clip in clips])
     return VideoClips(frames, times, name, film.decoded)
 

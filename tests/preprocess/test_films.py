@@ -14,7 +14,7 @@ from bind2gen.errors import Bind2GenWarning, TooLargeError, UnreadableError
 from bind2gen.preprocess import films, sliding, video
 from bind2gen.preprocess.audio import AudioSettings
 from bind2gen.preprocess.films import frames_of, opened_film
-from bind2gen.preprocess.frames import Timeline
+from bind2gen.preprocess.frames import Timeline, stacked
 from bind2gen.preprocess.video import VideoSettings
 
 CODECS = {"mkv": "libx264", "webm": "libvpx", "asf": "mpeg4", "ts": "libx264", "mp4": "libx264"}
@@ -42,6 +42,11 @@ def test_a_film_that_starts_later_is_the_same_film(tmp_path, write_video, frame_
     assert number == 8
     with opened_film(later) as film:
         assert film.line.count == 100
+
+
+def test_frames_of_several_sizes_are_refused():
+    with pytest.raises(UnreadableError, match="a.mp4: wanted frames of one size, got 4 x 2 and 4 x 3"):
+        stacked([torch.zeros(3, 2, 4), torch.zeros(3, 3, 4)], "a.mp4")
 
 
 def test_a_film_whose_header_promises_years_ends_soon(tmp_path, write_video, monkeypatch):

@@ -19,6 +19,7 @@ from .reading import read
 from .recording import STANDARD_GRAVITY, ImuDescription, ImuRecording, Stated, warn
 from .settings import DEFAULTS, POLICIES, READINGS, ImuSettings
 from .tables import open_table
+from .times import MAX_RATE, checked_rate
 
 __all__ = [
     "ImuDescription", "ImuRecording", "ImuSettings", "POLICIES", "READINGS", "STANDARD_GRAVITY", "Stated",
@@ -99,6 +100,8 @@ def _checked_length(motion: ImuRecording, settings: ImuSettings) -> ImuRecording
             f"{motion.name}: {motion.seconds:.0f} s of motion, the limit is {settings.max_seconds:.0f} s; cut it, "
             "stream it with embed_timeline, or raise max_seconds in ImuSettings"
         )
+    if motion.sampling_rate > MAX_RATE:  # of uneven times, which may be slow
+        checked_rate(motion.sampling_rate, motion.name)
     return motion
 
 
