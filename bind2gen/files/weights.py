@@ -176,7 +176,8 @@ def _open_folder(
             if not isinstance(files, dict) or not all(isinstance(f, str) for f in files.values()):
                 raise CheckpointError(f"{where}: {name} is not an index of weight files: its weight_map names none")
             if unsafe := sorted({f for f in files.values() if Path(f).name != f or len(f.encode()) > LONGEST_NAME}):
-                raise CheckpointError(f"{where}: {name} points outside its folder: {unsafe[0][:80]!r}")
+                what = "points outside its folder, or to a name longer than disks take"
+                raise CheckpointError(f"{where}: {name} {what}: {unsafe[0][:80]!r}")
             return Weights(where, files, find)
     for name in names:
         if path := find(name):

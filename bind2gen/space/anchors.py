@@ -28,10 +28,6 @@ class Anchors:
     temperature: float
     kept: Mapping[str, float]
 
-    def likeness(self, embeds: torch.Tensor) -> torch.Tensor:
-        """(B, D) -> (B, K), of which the softmax is the keys' shares."""
-        return embeds @ self.keys.T / self.temperature
-
     def lead(self, embeds: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> dict[str, torch.Tensor]:
         """Embeddings near the places where they are to be.
 
@@ -46,16 +42,17 @@ class Anchors:
             Modality -> (B, D), unit norm where it was led; without those that were subtracted by their shares.
         """
         plus, largest = [name for name in embeds if weights[name] > 0], max(weights.values())
-        stays, lowered = not self.kept.keys() >= set(plus), 0.0
+        stays = not self.kept.keys() >= set(plus)
+        logits = {name: x @ self.keys.T / self.temperature for name, x in embeds.items()}
+        shares = {name: x.softmax(-1) for name, x in logits.items()}
+        lowered = 0.0
         for name in (name for name in embeds if weights[name] < 0):
-            shares = self.likeness(embeds[name]).softmax(-1)
-            gone = shares / shares.amax(-1, keepdim=True)
+            gone = shares[name] / shares[name].amax(-1, keepdim=True)
             lowered = lowered - STRICT * weights[name] / largest * (1 - gone).clamp_min(LEAST).log()
         led = {}
         for name in embeds if stays else plus:
             led[name] = x = embeds[name]
             if name in self.kept:
-                shares = self.likeness(x).softmax(-1)
-                wanted = (self.likeness(x) + lowered).softmax(-1) if weights[name] > 0 else shares
-                led[name] = normalize(wanted @ self.places + self.kept[name] * (x - shares @ self.keys))
+                wanted = (logits[name] + lowered).softmax(-1) if weights[name] > 0 else shares[name]
+                led[name] = normalize(wanted @ self.places + self.kept[name] * (x - shares[name] @ self.keys))
         return led
