@@ -66,17 +66,16 @@ def opened_animation(file: IO[bytes], name: str, wanted: str) -> Iterator[Animat
     Raises:
         UnreadableError, EmptyInputError, TooLargeError: naming the file; the first also while frames are taken.
     """
-    durations = _durations(file)
+    width, height, durations = _stated(file)
+    if width * height > MAX_PIXELS:  # before it is opened: the decoder has two frames of memory cleared at once
+        raise TooLargeError(f"{name}: {wanted} of frames so large is refused; the limit is {MAX_PIXELS} pixels")
+    if len(durations) * width * height > MOST_DRAWN:
+        raise TooLargeError(f"{name}: {wanted} of {len(durations)} frames of {width} x {height} is refused")
     file.seek(0)
     try:
         with quiet_pillow(), open_picture(file) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise TooLargeError(f"{name}: {wanted} of frames so large is refused; the limit is {MAX_PIXELS} pixels")
             if not (count := min(len(durations), picture.n_frames)):
                 raise EmptyInputError(f"{name}: the video has no frames")
-            if count * picture.width * picture.height > MOST_DRAWN:
-                size = f"{count} frames of {picture.width} x {picture.height}"
-                raise TooLargeError(f"{name}: {wanted} of {size} is refused")
             yield AnimationReader(picture, [ms or INSTANT for ms in durations[:count]], name)
     except InputError:
         raise
@@ -86,9 +85,12 @@ def opened_animation(file: IO[bytes], name: str, wanted: str) -> Iterator[Animat
         raise UnreadableError(f"{name}: wanted {wanted}, cannot decode it ({one_line(error)})") from None
 
 
-def _durations(file: IO[bytes]) -> list[int]:
-    """Milliseconds of each frame: bytes 12 to 14 of its ANMF chunk (WebP Container Specification)."""
+def _stated(file: IO[bytes]) -> tuple[int, int, list[int]]:
+    """Width and height, and the milliseconds of each frame: bytes 4 to 9 of the VP8X chunk, which is the first, and 12
+    to 14 of each ANMF chunk (WebP Container Specification)."""
     found = []
+    file.seek(24)
+    width, height = (int.from_bytes(file.read(3), "little") + 1 for _ in range(2))
     file.seek(12)
     while len(head := file.read(8)) == 8:
         kind, size = struct.unpack("<4sI", head)
@@ -96,4 +98,4 @@ def _durations(file: IO[bytes]) -> list[int]:
         if content:
             found.append(int.from_bytes(content[12:], "little"))
         file.seek(size + (size & 1) - len(content), 1)
-    return found
+    return width, height, found

@@ -20,12 +20,12 @@ import soundfile
 from PIL import Image
 
 from bind2gen.cli import main
-from bind2gen.errors import Bind2GenError, Bind2GenWarning
+from bind2gen.errors import Bind2GenError, Bind2GenWarning, TooLargeError
 from bind2gen.files import arrays
 from bind2gen.files.embeddings import load_embeddings
 from bind2gen.imagebind.config import TINY
 from bind2gen.imagebind.processor import ImageBindProcessor
-from bind2gen.preprocess import array_files, sound_files
+from bind2gen.preprocess import animations, array_files, sound_files
 from bind2gen.preprocess.imu import tables, text_files
 from bind2gen.preprocess.text import TextSettings, transform
 from bind2gen.space.vocabulary import Vocabulary
@@ -159,6 +159,16 @@ def lower(monkeypatch):
     for module, name, value in ((arrays, "UNPACKED", 1 << 24), (text_files, "UNPACKED", 1 << 24)):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(tables, "LARGEST_JSON", 1 << 22)
+
+
+@pytest.mark.parametrize("name", ["webp of 160 megapixels", "webp of many large frames"])
+def test_an_animation_is_refused_before_it_is_opened(name, processor, tmp_path, monkeypatch):
+    """Opening it has the decoder ask for two whole frames of zeros, which some allocators write at once."""
+    modality, file, make, words = CASES[name]
+    (tmp_path / file).write_bytes(make())
+    monkeypatch.setattr(animations, "open_picture", lambda file: pytest.fail("was opened"))
+    with pytest.raises(TooLargeError, match=words):
+        processor(**{modality: tmp_path / file})
 
 
 @pytest.mark.parametrize("name", CASES)
