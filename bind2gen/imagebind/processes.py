@@ -30,9 +30,10 @@ def start_server() -> None:
     if METHOD != "forkserver":
         return
     multiprocessing.get_context(METHOD).set_forkserver_preload(["bind2gen.imagebind.processor"])
-    # Ctrl-C reaches all processes of a terminal; while it imports, the server would print a traceback.
+    # Ctrl-C reaches all processes of a terminal, and so may being told to end: while it imports, the server would print
+    # a traceback, and without it a worker that is being started would. It ends with this process.
     resource_tracker.ensure_running()  # the server would start it, and unblock signals after that
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     try:
         forkserver.ensure_running()
     finally:

@@ -167,6 +167,8 @@ def _answers(prepare: Prepare, parts: Iterable[Any], clock: Callable[[], float])
 def _deaf(worker: int) -> None:
     """Ctrl-C is told to all processes of a terminal; workers end when the run does, which says what was done."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if METHOD == "forkserver":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # which their server has blocked
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -213,8 +213,8 @@ def fit_adapter(
         wanted = torch.stack([shown[name] for name in some.names]) - means["image"]
         maps[modality], ridges[modality] = fit_linear_map(some.embeds - means[modality], wanted, some.groups)
     anchors = torch.stack(list(drawn.values()))
-    near = {"anchors": (anchors, anchors), "near_anchors": ("text", *maps), "anchor_residual": RESIDUAL}
-    near["anchor_names"] = tuple(drawn)
+    near = {"anchors": (anchors, anchors), "anchor_names": tuple(drawn), "anchor_residual": RESIDUAL}
+    near["near_anchors"] = ("image", "video", "text", *maps)
     return EmbeddingAdapter.from_means(means, maps=maps, **near), ridges
 
 

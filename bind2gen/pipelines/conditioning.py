@@ -94,7 +94,7 @@ class ImageBindConditioning(ABC):
             ModalityError: the encoder has no image tower.
         """
         embeds = self.embed(image=list(images))["image"]
-        seen = self.adapter({"image": embeds}, anchored=self.anchored)
+        seen = self.adapter.in_slot(embeds) if self.anchored else embeds
         return embeds, (seen * normalize(rows.to(seen)).repeat_interleave(len(images) // len(rows), dim=0)).sum(1)
 
     def nearest(self, images: Sequence[Image], rows: torch.Tensor, best_of: int = 1) -> tuple[list[int], torch.Tensor]:

@@ -41,8 +41,8 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
             near what it was shown; 0 leaves embeddings where they were moved to.
         anchor_temperature: that cosines are divided by; the smaller, the more the nearest pair alone counts.
         anchor_residual: share, 0 to 1, of what the same mean of the first ones leaves of an embedding that is added to
-            the mean of the second ones, for modalities that have a map: two barks are then two dogs. Where both are the
-            same, 1 is the map's result.
+            the mean of the second ones, for pictures and modalities that have a map: two barks are then two dogs. Where
+            both are the same, 1 is the map's result, or the picture's own embedding.
         near_anchors: the modalities of which that is so; None is those that have a map.
         anchor_names: what the anchors show, one name each, such as "cat"; None is unknown.
         guidance_scale, guidance_rescale: the host's defaults, which travel with the parts; None is Stable unCLIP's.
@@ -255,10 +255,14 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         if anchored and self.config.num_anchors:
             moved = self._anchors(next(iter(moved.values()))).lead(moved, weights)
         mixed = blend(list(moved.values()), [weights[name] for name in moved])
-        if not anchored or not self.config.target_dim:
-            return mixed
-        mapped = (mixed - self.target_source.to(mixed)) @ self.target_matrix.to(mixed)
-        return normalize(self.target_mean.to(mixed) + mapped)
+        return self.in_slot(mixed) if anchored else mixed
+
+    def in_slot(self, embeds: torch.Tensor) -> torch.Tensor:
+        """(B, D) image embeddings -> (B, T) by the last map, where there is one: no anchor plays a part in it."""
+        if not self.config.target_dim:
+            return embeds
+        mapped = (embeds - self.target_source.to(embeds)) @ self.target_matrix.to(embeds)
+        return normalize(self.target_mean.to(embeds) + mapped)
 
     def shift(self, modality: str, embeds: torch.Tensor) -> torch.Tensor:
         """Move (B, D) embeddings of one modality towards images; images, and modalities without a mean, stay.
@@ -290,6 +294,7 @@ class EmbeddingAdapter(AgreementMixin, ModelMixin, ConfigMixin):
         return bool(self.config.num_anchors) and modality in near
 
     def _anchors(self, like: torch.Tensor) -> Anchors:
-        kept = {name: 0.0 for name in MODALITIES if self._near_anchors(name)}  # without a map it is a rest of the gap
-        kept |= {name: self.config.anchor_residual for name in kept if name in self.mapped}
+        meant = {*self.mapped, "image", "video"}  # of what has no map, what the keys leave is a rest of the gap
+        near = filter(self._near_anchors, MODALITIES)
+        kept = {name: self.config.anchor_residual if name in meant else 0.0 for name in near}
         return Anchors(self.anchor_keys.to(like), self.anchors.to(like), self.config.anchor_temperature, kept)

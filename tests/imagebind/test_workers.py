@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import torch
 
 from bind2gen.errors import Bind2GenError, Bind2GenWarning, UnreadableError
 from bind2gen.imagebind.pace import Pace, in_words
-from bind2gen.imagebind.processes import usual_workers
+from bind2gen.imagebind.processes import METHOD, start_server, usual_workers
 from bind2gen.imagebind.workers import Piece, encoded, prepared
 
 CPU = torch.device("cpu")
@@ -103,6 +104,26 @@ next(pieces)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 time.sleep(60)
 """
+
+
+@pytest.mark.skipif(METHOD != "forkserver", reason="has no server of processes")
+def test_the_server_of_processes_outlives_what_all_processes_are_told(makers):
+    """Without it a worker that is being started would fail with a traceback, beside the one line of who was told."""
+    forkserver._forkserver._stop()  # one that others began
+    start_server()
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGTERM)
+    for _ in range(2):
+        other = multiprocessing.get_context(METHOD).Process(target=int)
+        other.start()
+        other.join()
+        assert (other.exitcode, forkserver._forkserver._forkserver_pid) == (0, server)
+    pieces = prepared(makers.large, range(8), workers=1, pace=Pace(CPU))
+    next(pieces)
+    worker = multiprocessing.active_children()[-1]
+    os.kill(worker.pid, signal.SIGTERM)  # it is not deaf to that
+    with pytest.raises(Bind2GenError, match="ended before it was done"):
+        list(pieces)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -133,10 +133,17 @@ def test_what_is_heard_beside_the_kind_is_kept_by_its_share(means, tmp_path):
     assert torch.allclose(said, made[0.0], atol=1e-3)
     far, half = (torch.pdist(made[share]).mean() for share in (1.0, 0.5))
     assert 0.3 * far < half < 0.7 * far
+    shown = EmbeddingAdapter.from_means(
+        means, anchors=(kinds, kinds), near_anchors=["image", "video"], anchor_residual=0.5
+    )
+    for pictures in ("image", "video"):
+        assert torch.allclose(shown({pictures: barks}), made[0.5], atol=1e-6)
+        assert torch.allclose(shown({pictures: barks}, anchored=False), barks, atol=1e-6)
+    assert torch.equal(shown.in_slot(barks), barks)  # where a picture lies, not where one is led
 
 
 def test_what_is_subtracted_is_not_drawn(means):
-    """A kind less itself is the next one; of an image, which is led nowhere, the kind's anchor is taken."""
+    """A kind less itself is the next one; of what is led nowhere, the kind's anchor is taken."""
     keys, places = torch.eye(8)[:3], torch.eye(8)[5:]
     adapter = EmbeddingAdapter.from_means(
         means, anchors=(keys, places), near_anchors=["audio", "text"], anchor_temperature=0.02, gap_strength=0.0
@@ -149,7 +156,11 @@ def test_what_is_subtracted_is_not_drawn(means):
     assert torch.allclose(adapter(first, {"text": -1e-3}), places[:1], atol=1e-3)  # next to nothing takes nothing away
     alone = adapter({"audio": keys[:1], "text": keys[:1]}, {"text": -1.0})
     assert alone.isfinite().all() and alone[0, 5] < 0.01
+    led = EmbeddingAdapter.from_means(
+        means, anchors=(keys, keys), near_anchors=["image", "text"], anchor_residual=0.0, gap_strength=0.0
+    )
     photo = {"image": sound, "text": keys[:1]}
+    assert torch.allclose(led(photo, {"text": -0.7}), keys[1:2], atol=1e-3)
     assert torch.allclose(adapter(photo, {"text": -0.5}), normalize(sound - 0.5 * places[:1]), atol=1e-3)
     with pytest.raises(InputError, match="at least one weight above zero"):
         adapter(first, {"audio": -1.0, "text": -1.0})
@@ -166,7 +177,7 @@ def test_anchors_with_names_say_what_is_drawn(means, tmp_path):
         5 * keys[[2, 0]] + adapter.means[adapter.known.index("audio")] - adapter.means[adapter.known.index("image")]
     )
     assert adapter.drawn_as("audio", sounds) == ["cat", "ant"]
-    assert adapter.drawn_as("image", keys) is None  # pictures go in as they are
+    assert adapter.drawn_as("image", keys) is None  # not led
     assert EmbeddingAdapter.from_means(means, **parts, anchors=(keys, keys)).drawn_as("audio", keys) is None
     with pytest.raises(InputError, match="a name of each of 3 anchors, got 1"):
         EmbeddingAdapter.from_means(means, **parts, anchors=(keys, keys), anchor_names=["ant"])
