@@ -252,7 +252,7 @@ def test_a_vocabulary_that_is_not_there_is_named(tmp_path):
 
 def test_heads_of_a_tower_are_counted():
     for heads in ({}, 4.5, "four"):
-        with pytest.raises(InputError, match="wanted heads as a whole number"):
+        with pytest.raises(InputError, match="wanted heads as int"):
             TowerConfig.from_dict({"heads": heads})
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, Self, get_type_hints
 
 import torch
 from accelerate import init_empty_weights
@@ -17,7 +18,7 @@ from ..errors import Bind2GenError, CheckpointError
 from ..files.hub import CONFIG_FILE, HUB_OPTIONS, saved_file
 from ..files.parsed import parse_json
 from ..files.weights import DIFFUSERS, Weights, weights_beside
-from ..preprocess.settings import is_a
+from ..preprocess.settings import misfit
 from ..preprocess.sources import one_line
 
 NAMED_AT_MOST = 5  # keys listed in an error
@@ -33,9 +34,10 @@ class TooMany(Exception):
 
 
 class Spending:
-    """Whether it was so."""
+    """Whether it was so, and which layer of no width there was, in words."""
 
     too_many = False
+    empty = ""
 
 
 def build_on_meta(
@@ -106,6 +108,39 @@ def refuse_not_finite(tensor: torch.Tensor, key: str, where: str) -> None:
         raise CheckpointError(f"{where}: {key} holds {what}; the file is damaged, or its training went wrong")
 
 
+def check_loaded(network: torch.nn.Module, where: str, *, half_only: bool = True) -> None:
+    """Refuse a network that was loaded, but not whole.
+
+    Of weights that lack, diffusers leaves parameters without memory and transformers gives them random numbers; both
+    only log it. And numbers of a file that was looked at may be beyond those of half precision.
+
+    Args:
+        half_only: whether the values of other types were looked at in the file.
+
+    Raises:
+        CheckpointError: the tensors are named.
+    """
+    if any(hasattr(part, "_hf_hook") for part in network.modules()):
+        return  # offloaded: what is elsewhere has no memory here
+    held = network.state_dict(keep_vars=True)
+    tensors = held | dict(network.named_buffers())  # those that are not saved as well
+    lacking = [key for key, tensor in tensors.items() if tensor.is_meta]
+    if lacking := lacking or _made_up(network, held):
+        raise CheckpointError(f"{where}: {len(lacking)} parameters missing: {listed(lacking)}; {NOT_OF_ONE}")
+    for key, tensor in held.items():
+        if tensor.dtype == torch.float16 or not half_only:
+            refuse_not_finite(tensor, key, where)
+
+
+def _made_up(network: torch.nn.Module, held: Mapping[str, torch.Tensor]) -> list[str]:
+    """The tensors of a network of transformers that it gave values to, having read the others."""
+    made = [key for key, tensor in held.items() if not getattr(tensor, "_is_hf_initialized", False)]
+    if len(made) == len(held) or getattr(network, "hf_quantizer", None) is not None:  # nothing was read by it
+        return []
+    spared = "|".join(getattr(network, "_keys_to_ignore_on_load_missing", None) or ["(?!)"])
+    return [key for key in made if not re.search(spared, key)]
+
+
 def listed(keys: Sequence[str]) -> str:
     """The first few of some keys, and how many more there are."""
     shown = ", ".join(keys[:NAMED_AT_MOST])
@@ -129,6 +164,8 @@ def check_foreign(folder: Path, weights: Weights, build: Callable[[dict[str, Any
         build(config)  # what else is wrong with it the library will say in its own words
     if spending.too_many:
         raise far_more(config, len(weights), where)
+    if spending.empty:
+        raise CheckpointError(f"{where}: config.json describes no network ({spending.empty})")
     for key in weights:
         refuse_not_finite(weights[key], key, where)
 
@@ -159,23 +196,18 @@ class AgreementMixin:
         tensors = weights_beside(source, DIFFUSERS, variant=options.get("variant"), **known)
         if tensors is not None and (file := saved_file(source, CONFIG_FILE, **known)) is not None:
             config = read_json(file.parent)
-            _check_types(config, get_type_hints(cls.__init__), str(folder))
+            if wrong := misfit(config, get_type_hints(cls.__init__)):
+                raise CheckpointError(f"{folder}: config.json: {wrong}")
             network = build_on_meta(lambda: cls.from_config(config), len(tensors), config, str(folder))
             compare(network.state_dict(), tensors, str(folder))
         try:
-            return super().from_pretrained(source, **options)
+            loaded = super().from_pretrained(source, **options)
+            check_loaded(loaded, str(folder))
+            return loaded
         except Bind2GenError:
             raise
         except Exception as error:  # diffusers and safetensors raise many kinds
             raise CheckpointError(f"{folder}: cannot be loaded as {cls.__name__} ({one_line(error)})") from error
-
-
-def _check_types(config: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> None:
-    """Refuse values of other types than the arguments have that they become; NaN is no number."""
-    for name, value in config.items():
-        if name in hints and not is_a(value, hints[name]):
-            kind = hints[name] if get_args(hints[name]) else hints[name].__name__
-            raise CheckpointError(f"{where}: config.json: wanted {name} as {kind}, got {one_line(repr(value), 80)}")
 
 
 def read_json(folder: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
@@ -191,16 +223,20 @@ def read_json(folder: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
 
 @contextmanager
 def at_most(count: int) -> Iterator[Spending]:
-    """Within the block, this thread may give networks no more than ``count`` parameters."""
+    """Within the block, this thread may give networks no more than ``count`` parameters, and none without numbers."""
     here, left, spending = threading.get_ident(), count, Spending()
 
-    def spend(*_: Any) -> None:
+    def spend(layer: torch.nn.Module, name: str, parameter: torch.Tensor) -> None:
         nonlocal left
         if threading.get_ident() == here:
             left -= 1
             if left < 0:
                 spending.too_many = True
                 raise TooMany
+            if not parameter.numel():  # torch would only warn
+                shape = tuple(parameter.shape)
+                spending.empty = f"{name} of a {type(layer).__name__} would hold nothing: its shape is {shape}"
+                raise ValueError(spending.empty)
 
     hook = register_module_parameter_registration_hook(spend)
     try:

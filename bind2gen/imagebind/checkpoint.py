@@ -174,6 +174,7 @@ def _read(weights: Weights, key: str, shape: torch.Size, dtype: torch.dtype | No
         raise CheckpointError(f"{weights.where}: {key}: wanted shape {tuple(shape)}, got {tuple(tensor.shape)}")
     if not tensor.dtype.is_floating_point:
         raise CheckpointError(f"{weights.where}: {key}: wanted floating point values, got {tensor.dtype}")
-    refuse_not_finite(tensor, key, weights.where)
     # In bfloat16 the factor exp(x) of text would be off by up to 1.6 %.
-    return tensor.to(torch.float32 if key.endswith("log_logit_scale") else dtype or tensor.dtype)
+    tensor = tensor.to(torch.float32 if key.endswith("log_logit_scale") else dtype or tensor.dtype)
+    refuse_not_finite(tensor, key, weights.where)
+    return tensor

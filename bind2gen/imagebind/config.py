@@ -8,15 +8,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..errors import Bind2GenError, CheckpointError, InputError, ModalityError
+from ..errors import CheckpointError, ModalityError
 from ..modality import TOWERS
-from ..preprocess.settings import is_a
+from ..preprocess.settings import checked
 from ..preprocess.sources import one_line
 
 StemKind = Literal["patches", "network", "tokens", "windows"]
@@ -77,13 +77,12 @@ class TowerConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TowerConfig:
-        """Build from parsed JSON: lists become tuples, unknown names are refused."""
-        known = {f.name for f in fields(cls)}
-        if unknown := set(values) - known:
-            raise ModalityError(f"unknown tower settings {sorted(unknown)}; known are {sorted(known)}")
-        if not is_a(heads := values.get("heads", 1), int):  # it would fail in computing only
-            raise InputError(f"tower settings: wanted heads as a whole number, got {one_line(repr(heads), 80)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        """Build from parsed JSON.
+
+        Raises:
+            InputError: a name is unknown, or a value is of the wrong type.
+        """
+        return cls(**checked(cls, values))
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -221,7 +220,7 @@ def read_config(source: Any, given: Any, options: dict[str, Any]) -> ImageBindCo
         return given
     try:
         return ImageBindConfig.from_pretrained(source, **options)
-    except (Bind2GenError, OSError):
+    except (CheckpointError, OSError):
         raise
     except Exception as error:  # what should be a table may be a list, a number, nothing
         reason = f"{type(error).__name__}: {one_line(error)}"

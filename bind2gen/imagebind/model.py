@@ -21,7 +21,7 @@ from ..files.hub import HUB_OPTIONS
 from ..files.weights import weights_beside
 from ..modality import MODALITIES, clip_mask_key
 from ..modality import modality as find_modality
-from .agreement import build_on_meta, compare
+from .agreement import build_on_meta, check_loaded, compare
 from .config import ImageBindConfig, TowerConfig, read_config, tower_names
 from .tower import Tower
 
@@ -102,7 +102,10 @@ class ImageBindModel(PreTrainedModel):
             passed_over = re.compile("|".join(network._keys_to_ignore_on_load_unexpected) or "(?!)")
             kept = {key: weights[key] for key in weights if not passed_over.match(key)}
             compare(network.state_dict(), kept, weights.where)
-        return super().from_pretrained(source, *args, **options)
+        found = super().from_pretrained(source, *args, **options)
+        if not options.keys() & {"state_dict", "ignore_mismatched_sizes"}:
+            check_loaded(found[0] if isinstance(found, tuple) else found, str(source))
+        return found
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from types import NoneType, UnionType
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from ..errors import InputError
+from .sources import one_line
 
 # The most that settings of these names may be: far beyond any use, and before memory or patience ends.
 MOST = {
@@ -34,15 +36,7 @@ class Settings:
         Raises:
             InputError: a name is unknown, or a value is of the wrong type or out of range.
         """
-        known = [f.name for f in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise InputError(f"{cls.__name__}: unknown settings {unknown}; known are {', '.join(known)}")
-        hints = get_type_hints(cls)
-        if wrong := [name for name, value in values.items() if not is_a(value, hints[name])]:
-            name = wrong[0]
-            kind = hints[name] if get_args(hints[name]) else hints[name].__name__
-            raise InputError(f"{cls.__name__}: wanted {name} as {kind}, got {values[name]!r}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return cls(**checked(cls, values))
 
     def require_positive(self, *names: str) -> None:
         """Refuse numbers that are not above zero (NaN included) or absurdly large, and things that are no numbers."""
@@ -61,10 +55,35 @@ class Settings:
             raise InputError(f"{type(self).__name__}: wanted {name} to be one of {', '.join(choices)}, got {value!r}")
 
 
+def checked(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Parsed JSON as the arguments of a dataclass: lists become tuples.
+
+    Raises:
+        InputError: a name is unknown, or a value is not of the type that its field is annotated with.
+    """
+    known = [f.name for f in fields(kind)]
+    if unknown := sorted(set(values) - set(known)):
+        raise InputError(f"{kind.__name__}: unknown settings {unknown}; known are {', '.join(known)}")
+    if wrong := misfit(values, get_type_hints(kind)):
+        raise InputError(f"{kind.__name__}: {wrong}")
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def misfit(values: Mapping[str, Any], hints: Mapping[str, Any]) -> str | None:
+    """What is wrong with the first value that is not of its annotated type; None if all are."""
+    for name, value in values.items():
+        if name in hints and not is_a(value, hints[name]):
+            kind = hints[name] if get_args(hints[name]) else hints[name].__name__
+            return f"wanted {name} as {kind}, got {one_line(repr(value), 80)}"
+    return None
+
+
 def is_a(value: Any, hint: Any) -> bool:
     """Whether parsed JSON is of an annotated type; a float is a number that single precision can reckon with."""
     if get_origin(hint) in (Union, UnionType):
         return any(is_a(value, option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
         if not isinstance(value, list | tuple) or not (kinds[-1] is Ellipsis or len(value) == len(kinds)):

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import HostError, UnreadableError
+from ..imagebind.agreement import check_loaded
 from ..imagebind.model import ImageBindModel
 from ..imagebind.processor import ImageBindProcessor
 from ..preprocess.sources import one_line
@@ -61,6 +62,7 @@ class OpenClipText:
                 self.tokenize = open_clip.get_tokenizer(name)
         except Exception as error:  # open_clip, safetensors and the hub raise nearly anything
             raise HostError(f"OpenCLIP {model}: cannot be loaded ({one_line(error, 200)})") from error
+        check_loaded(built, f"OpenCLIP {model}", half_only=False)
         self.model = built.eval()
 
     @torch.no_grad()

@@ -7,12 +7,18 @@ table as it was before.
 from __future__ import annotations
 
 import json
+import os
+import struct
+import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread
+from threading import enumerate as enumerate_threads
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +39,10 @@ KEPT_FOR = timedelta(hours=1)  # old versions, for those who still read them
 PLAIN = ("path", "modality", "start", "end", "size", "mtime_ns")  # columns of an item as they are
 GRAPH_EFFORT = 200  # candidates that a search of the graph keeps
 PROBES = 40  # partitions that a search looks into
+# The end of a file of Lance: where the columns' metadata begins, its table, that of the global buffers; how many
+# buffers and columns, of an entry each; the version. As the documentation of Lance's file format has it.
+END, ENTRY, MAGIC, VERSION = struct.Struct("<3Q2I2H4s"), 16, b"LANC", [0, 3]
+SILENT = ("LanceDBBackgroundEventLoop", "tqdm_monitor")  # threads of libraries, which write nothing by themselves
 REFINE = 10  # times as many rows are compared by their whole vectors as were asked for
 
 
@@ -52,6 +62,8 @@ class LanceEngine:
         self.address = address
         if (facts is None) != self.is_there(address):
             raise StoreError(f"{address}: {no_store(address) if facts is None else 'there is a store already'}")
+        with engine_errors(address, "opening"):
+            _refuse_damaged(Path(address, f"{TABLE}.lance"))
         with engine_errors(address, "opening"), muted():  # Rust prints of a damaged table where it fell over
             database = _connected(address)
             self._table = (
@@ -71,15 +83,15 @@ class LanceEngine:
             return TABLE in _tables(address)
 
     def count(self, chosen: Selection) -> int:
-        with engine_errors(self.address, "searching", chosen.where):
+        with _reading(self.address, "searching", chosen.where):
             return self._table.count_rows(_where(chosen))
 
     def modalities(self) -> set[str]:
-        with engine_errors(self.address, "reading"):
+        with _reading(self.address, "reading"):
             return set(self._scan(Selection(), ["modality"])["modality"].unique().to_pylist())
 
     def files(self) -> dict[str, tuple[int, int] | None]:
-        with engine_errors(self.address, "reading"):
+        with _reading(self.address, "reading"):
             rows = self._scan(Selection(), ["path", "size", "mtime_ns"]).group_by(["path", "size", "mtime_ns"])
             found: dict[str, tuple[int, int] | None] = {}
             for row in rows.aggregate([]).to_pylist():
@@ -88,17 +100,17 @@ class LanceEngine:
 
     def replace(self, items: Sequence[Item]) -> None:
         paths = dict.fromkeys(item.path for item in items)
-        with engine_errors(self.address, "writing"):
+        with _reading(self.address, "writing"):
             merge = self._table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
             merge = merge.when_not_matched_by_source_delete(f"path in {listed(paths, _quoted, '()')}")
             merge.execute(_table(items, self.facts))
 
     def remove(self, paths: Collection[str]) -> None:
-        with engine_errors(self.address, "writing"):
+        with _reading(self.address, "writing"):
             self._table.delete(f"path in {listed(paths, _quoted, '()')}")
 
     def nearest(self, query: np.ndarray, count: int, chosen: Selection, *, exact: bool) -> list[Item]:
-        with engine_errors(self.address, "searching", chosen.where):
+        with _reading(self.address, "searching", chosen.where):
             search = self._table.search(query, vector_column_name="vector").distance_type("cosine").limit(count)
             if expression := _where(chosen):
                 search = search.where(expression, prefilter=True)
@@ -108,11 +120,11 @@ class LanceEngine:
             return _items(search.select([*PLAIN, "vector", "thumbnail", "_distance"]).to_arrow())
 
     def rows(self, chosen: Selection, *, thumbnails: bool = False) -> list[Item]:
-        with engine_errors(self.address, "searching", chosen.where):
+        with _reading(self.address, "searching", chosen.where):
             return _items(self._scan(chosen, [*PLAIN, "vector", *(["thumbnail"] if thumbnails else [])]))
 
     def is_indexed(self) -> bool:
-        with engine_errors(self.address, "reading"):
+        with _reading(self.address, "reading"):
             return any("vector" in index.columns for index in self._table.list_indices())
 
     def build_index(self, kind: str) -> None:
@@ -123,7 +135,7 @@ class LanceEngine:
             self._table.create_index("vector", config=shapes[kind])
 
     def version(self) -> int:
-        with engine_errors(self.address, "reading"):
+        with _reading(self.address, "reading"):
             return self._table.version
 
     def tidy(self) -> None:
@@ -140,6 +152,43 @@ class LanceEngine:
         if expression := _where(chosen):
             scan = scan.where(expression)
         return scan.to_arrow()
+
+
+def _refuse_damaged(table: Path) -> None:
+    """Do nothing with files whose ends may be true.
+
+    Of a buffer or column that is counted there Rust takes memory before it looks, and ends the process if there is
+    not as much. What a killed writer left has no such end yet.
+
+    Raises:
+        StoreError: the tables of a file lie outside it.
+    """
+    for path in chain(table.glob("data/*"), table.glob("_indices/*/*")):
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - END.size))
+            end = file.read()
+        if len(end) < END.size or not end.endswith(MAGIC):
+            continue
+        _, columns, buffers, num_buffers, num_columns, *version, _ = END.unpack(end)
+        if version >= VERSION and max(columns + ENTRY * num_columns, buffers + ENTRY * num_buffers) > size - END.size:
+            raise StoreError(f"{path}: damaged: it says that it holds more than its {size:,} bytes; restore the file")
+
+
+@contextmanager
+def _reading(address: str, doing: str, where: str | None = None) -> Iterator[None]:
+    """:func:`engine_errors`; where a damaged file fails, Rust's words on stderr are left out, for the error has them.
+
+    Not where other threads may write there meanwhile or search at the same time, as in a demo.
+    """
+    with engine_errors(address, doing, where):
+        if any(thread is not current_thread() and thread.name not in SILENT for thread in enumerate_threads()):
+            yield
+            return
+        with muted() as said:
+            yield
+        for line in said:
+            print(line, file=sys.stderr)
 
 
 def _tables(address: str) -> list[str]:

@@ -77,6 +77,10 @@ def test_an_open_clip_folder_is_a_target(run, recipe, folder):
         )
     assert torch.allclose(made.target_mean, own.mean(0), atol=1e-5)
     assert "`clip`" in (folder / "out" / "README.md").read_text()
+    state = model.state_dict() | {"text_projection": torch.full_like(model.text_projection, torch.nan)}
+    save_file({k: v.contiguous() for k, v in state.items()}, toy / "open_clip_model.safetensors")
+    code, _, stderr = run("fit-class-map", recipe, "--open-clip", toy, "--out", folder / "out", "--overwrite")
+    assert code == 1 and "text_projection holds NaN or infinite values" in stderr and stderr.count("\n") == 1
 
 
 BAD: dict[str, tuple[list[str], str]] = {  # name: (words, @ for the folder of the test; what the line says)

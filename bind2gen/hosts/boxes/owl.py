@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoPr
 
 from ...errors import Bind2GenError, Bind2GenWarning, CheckpointError, EmptyInputError, HostError, InputError
 from ...files.atomic import written_together
-from ...imagebind.agreement import NOT_OF_ONE, check_beside, listed
+from ...imagebind.agreement import NOT_OF_ONE, check_beside, check_loaded, listed
 from ...preprocess.image import upright
 from ...preprocess.muted import STDOUT, TOKENIZERS, muted
 from .detections import Detections, Proposals
@@ -108,6 +108,7 @@ class OwlDetector:
             # Older files hold a table of positions that is computed now.
             if odd := [key for kind in DOUBTS for key in told[kind] if not str(key).endswith("position_ids")]:
                 raise CheckpointError(f"{source}: {NOT_OF_ONE}: {listed([str(key) for key in sorted(odd, key=str)])}")
+            check_loaded(model, str(source))
             with muted(TOKENIZERS, STDOUT):
                 processor = AutoProcessor.from_pretrained(source, local_files_only=local_files_only)
             # Its settings are not looked at before; they may not be the model's.

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from ...errors import HostError, InputError
 from ...files.weights import open_tensors
+from ...imagebind.agreement import check_loaded, refuse_not_finite
 from . import IP_ADAPTER_FILE, NOT_GUIDED
 from .contract import SPACES, Host, Slot, away_from, bound_method, check_width, slot_of
 from .prompts import prompts_for
@@ -129,6 +130,7 @@ class Flux(Host):
             check_width(str(file or folder), embed_dim, slot_of(SLOT, width))
         pipe = super().load(folder, **options)
         pipe.load_ip_adapter(layers, weight_name="", image_encoder_pretrained_model_name_or_path=None)
+        check_loaded(pipe.transformer, str(file or folder))
         return pipe
 
 
@@ -144,6 +146,7 @@ def read_adapter(path: str | os.PathLike[str]) -> dict[str, dict[str, torch.Tens
             for part in "kv":
                 name = name.replace(STREAM.format(part), f"to_{part}_ip")
             found["ip_adapter"][name] = flat[key]
+        refuse_not_finite(flat[key], key, str(path))
     if "proj.weight" not in found["image_proj"] or not found["ip_adapter"]:
         raise HostError(f"{path}: wanted an IP-Adapter of FLUX.1; use {SLOT.weights}")
     return found

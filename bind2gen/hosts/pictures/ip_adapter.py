@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from ...errors import HostError, InputError, ShapeError
 from ...files.weights import load_pickle, open_tensors
-from ...imagebind.agreement import read_json, refuse_not_finite
+from ...imagebind.agreement import check_loaded, read_json, refuse_not_finite
 from . import IP_ADAPTER_FILE
 from .contract import SPACES, VIT_H, Host, Slot, away_from, bound_method, check_width, slot_of
 from .stated_parts import load_parts
@@ -161,6 +161,7 @@ class IPAdapter(Host):
             raise HostError(f"{file or folder}: {words}; {SLOT.weights} is for SD 1.5, {SDXL.weights} for SDXL")
         pipe = load_parts(DiffusionPipeline.from_pretrained, folder, **options)
         pipe.load_ip_adapter(layers, subfolder="", weight_name="", image_encoder_folder=None)
+        check_loaded(pipe.unet, str(file or folder))
         return pipe
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from ...errors import HostError, InputError, ShapeError
 from ...files.hub import DOWNLOAD_OPTIONS
+from ...imagebind.agreement import check_loaded
 from .contract import SPACES, Host, Slot, bound_method, check_saved
 from .stated_parts import check_parts, load_parts
 
@@ -86,5 +88,6 @@ class Karlo(Host):
         own = {name: value for name, value in options.items() if name in ("dtype", *DOWNLOAD_OPTIONS)}
         check_parts(folder, options.get("variant"))
         part = {PART: UnCLIPTextProjModel.from_pretrained(folder, subfolder=PART, **own)}
+        check_loaded(part[PART], str(Path(folder, PART)))
         pipe = load_parts(WithoutOnePart.from_pretrained, folder, **dict.fromkeys(self.unused), **part, **options)
         return UnCLIPImageVariationPipeline(**pipe.components)

@@ -14,7 +14,7 @@ import torch
 from ...errors import Bind2GenError, CheckpointError, HostError
 from ...files.hub import pipeline_index
 from ...files.weights import DIFFUSERS, TRANSFORMERS, weights_beside
-from ...imagebind.agreement import check_foreign, read_json
+from ...imagebind.agreement import check_foreign, check_loaded, read_json
 from ...preprocess.muted import STDOUT, TOKENIZERS, muted
 from ...preprocess.sources import one_line
 
@@ -70,13 +70,17 @@ def load_parts(load: Callable[..., Any], source: str | os.PathLike[str], **optio
     """``load(source, **options)``, a ``from_pretrained`` of diffusers' pipelines, where :func:`check_parts` lets it.
 
     Raises:
-        HostError, CheckpointError: as of that; or diffusers cannot load it.
+        HostError, CheckpointError: as of that and :func:`check_loaded`; or diffusers cannot load it.
     """
     check_parts(source, options.get("variant"))
     try:
         with muted(TOKENIZERS, STDOUT):
-            return load(source, **options)
+            pipe = load(source, **options)
     except (Bind2GenError, MemoryError):
         raise
     except Exception as error:  # diffusers, transformers, safetensors and the hub raise many kinds
         raise HostError(f"{source}: cannot be loaded as a pipeline of diffusers ({one_line(error)})") from error
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module) and options.get(name) is not part:
+            check_loaded(part, str(Path(source, name)), half_only=Path(source).is_dir())
+    return pipe

@@ -20,7 +20,7 @@ from ... import __version__
 from ...errors import CheckpointError, InputError
 from ...files.hub import is_hub_id
 from ...hosts.pictures.contract import SPACES
-from ...imagebind.agreement import check_beside
+from ...imagebind.agreement import check_beside, check_loaded
 from ...space.adapter import EmbeddingAdapter
 from ...space.arithmetic import normalize
 from .folder import write_fit
@@ -68,6 +68,7 @@ class TargetEncoder:
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().split("\n")[0]
             raise CheckpointError(f"{source}: wanted a CLIP image encoder of transformers: {reason}") from error
+        check_loaded(model, str(source))
         self.model = model.eval().to(device)
         side = self.model.config.image_size
         self.processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})

@@ -141,3 +141,7 @@ def test_an_encoder_is_held_against_its_weights_and_a_name_alone_is_not_looked_f
     save_file(state, tmp_path / "clip" / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match="visual_projection.weight holds NaN or infinite values"):
         TargetEncoder(tmp_path / "clip")
+    del state["visual_projection.weight"]  # transformers would give it random numbers
+    save_file(state, tmp_path / "clip" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="1 parameters missing: visual_projection.weight"):
+        TargetEncoder(tmp_path / "clip")

@@ -13,7 +13,7 @@ import torch
 
 from ....errors import CheckpointError, InputError
 from ....files.weights import load_pickle, open_tensors
-from ....imagebind.agreement import NOT_OF_ONE, build_on_meta, compare, listed
+from ....imagebind.agreement import NOT_OF_ONE, build_on_meta, check_loaded, compare, listed
 from .config import VARIANTS, DeticConfig
 from .model import DeticModel
 
@@ -87,6 +87,7 @@ def model_from_tensors(
     state = {key: value.to(device=target, dtype=dtype or torch.float32, copy=True) for key, value in kept.items()}
     state |= {key: torch.zeros((), dtype=torch.long, device=target) for key in counters}
     model.load_state_dict(state, strict=True, assign=True)
+    check_loaded(model, where)
     return model.eval()
 
 

@@ -15,7 +15,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from ....errors import HostError, InputError
 from ....files.weights import open_weights
-from ....imagebind.agreement import build_on_meta, compare
+from ....imagebind.agreement import build_on_meta, check_loaded, compare
 from ....preprocess.image import upright
 from ..detections import Detections, Proposals
 from ..saved import read_config, save_network
@@ -101,6 +101,7 @@ class YoloDetector(
         target = {"device": torch.device(device or "cpu"), "dtype": dtype or torch.float32}
         # A copy, so that the file may go away.
         model.load_state_dict({key: weights[key].to(**target, copy=True) for key in weights}, assign=True)
+        check_loaded(model, str(source))
         return cls(model.to(memory_format=torch.channels_last))  # a third quicker on CPUs
 
     @property
