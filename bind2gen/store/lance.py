@@ -83,15 +83,15 @@ class LanceEngine:
             return TABLE in _tables(address)
 
     def count(self, chosen: Selection) -> int:
-        with _reading(self.address, "searching", chosen.where):
+        with _without_panics(self.address, "searching", chosen.where):
             return self._table.count_rows(_where(chosen))
 
     def modalities(self) -> set[str]:
-        with _reading(self.address, "reading"):
+        with _without_panics(self.address, "reading"):
             return set(self._scan(Selection(), ["modality"])["modality"].unique().to_pylist())
 
     def files(self) -> dict[str, tuple[int, int] | None]:
-        with _reading(self.address, "reading"):
+        with _without_panics(self.address, "reading"):
             rows = self._scan(Selection(), ["path", "size", "mtime_ns"]).group_by(["path", "size", "mtime_ns"])
             found: dict[str, tuple[int, int] | None] = {}
             for row in rows.aggregate([]).to_pylist():
@@ -100,17 +100,17 @@ class LanceEngine:
 
     def replace(self, items: Sequence[Item]) -> None:
         paths = dict.fromkeys(item.path for item in items)
-        with _reading(self.address, "writing"):
+        with _without_panics(self.address, "writing"):
             merge = self._table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
             merge = merge.when_not_matched_by_source_delete(f"path in {listed(paths, _quoted, '()')}")
             merge.execute(_table(items, self.facts))
 
     def remove(self, paths: Collection[str]) -> None:
-        with _reading(self.address, "writing"):
+        with _without_panics(self.address, "writing"):
             self._table.delete(f"path in {listed(paths, _quoted, '()')}")
 
     def nearest(self, query: np.ndarray, count: int, chosen: Selection, *, exact: bool) -> list[Item]:
-        with _reading(self.address, "searching", chosen.where):
+        with _without_panics(self.address, "searching", chosen.where):
             search = self._table.search(query, vector_column_name="vector").distance_type("cosine").limit(count)
             if expression := _where(chosen):
                 search = search.where(expression, prefilter=True)
@@ -120,11 +120,11 @@ class LanceEngine:
             return _items(search.select([*PLAIN, "vector", "thumbnail", "_distance"]).to_arrow())
 
     def rows(self, chosen: Selection, *, thumbnails: bool = False) -> list[Item]:
-        with _reading(self.address, "searching", chosen.where):
+        with _without_panics(self.address, "searching", chosen.where):
             return _items(self._scan(chosen, [*PLAIN, "vector", *(["thumbnail"] if thumbnails else [])]))
 
     def is_indexed(self) -> bool:
-        with _reading(self.address, "reading"):
+        with _without_panics(self.address, "reading"):
             return any("vector" in index.columns for index in self._table.list_indices())
 
     def build_index(self, kind: str) -> None:
@@ -135,7 +135,7 @@ class LanceEngine:
             self._table.create_index("vector", config=shapes[kind])
 
     def version(self) -> int:
-        with _reading(self.address, "reading"):
+        with _without_panics(self.address, "reading"):
             return self._table.version
 
     def tidy(self) -> None:
@@ -176,7 +176,7 @@ def _refuse_damaged(table: Path) -> None:
 
 
 @contextmanager
-def _reading(address: str, doing: str, where: str | None = None) -> Iterator[None]:
+def _without_panics(address: str, doing: str, where: str | None = None) -> Iterator[None]:
     """:func:`engine_errors`; where a damaged file fails, Rust's words on stderr are left out, for the error has them.
 
     Not where other threads may write there meanwhile or search at the same time, as in a demo.
